@@ -1,0 +1,256 @@
+"""What is asked: the call that goes down, the target it is for, and the trail it leaves.
+
+Law: a `Call` is frozen; a layer that wants another one makes one with `.to(...)`. The one mutable thing is
+the `Trail`, one per logical call, with the `Attempt`s in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Self, TypeVar, cast
+
+from orrouter.core.errors import RouterError
+from orrouter.core.facts import AttemptRecord, Fact, Record
+from orrouter.core.money import nano
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Fact)
+Phase = Literal["not_sent", "sent", "headers", "committed"]
+Dialect = Literal["openrouter", "openai"]
+ALL = 1 << 62
+"""As `Call.buffer`: hold everything back until the answer is whole."""
+
+_EMPTY: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a try goes.
+
+    `key` names the upstream's key, never the secret; empty: there is none. `provider` is this target's own
+    preference.
+    """
+
+    upstream: str = "openrouter"
+    model: str = ""
+    key: str = ""
+    dialect: Dialect = "openrouter"
+    provider: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.model or self.upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """What the transport keeps for each try, in seconds; None: not kept.
+
+    `connect` until a connection is there; `first_token` until the first semantic event; `stall` between
+    semantic events; `dead` without any byte (SSE only); `attempt` for the whole try.
+    """
+
+    connect: float = 5.0
+    first_token: float | None = None
+    stall: float | None = None
+    dead: float = 45.0
+    attempt: float | None = None
+
+
+class Attempt:
+    """One try at one target. The transport writes what happened; instants are loop time."""
+
+    __slots__ = (
+        "began", "ended", "error", "finish_reason", "first_token", "generation_id", "malformed", "model",
+        "number", "outcome", "phase", "provider", "status", "target", "usage",
+    )  # fmt: skip
+
+    def __init__(self, number: int, target: Target, began: float) -> None:
+        self.number, self.target, self.began = number, target, began
+        self.phase: Phase = "not_sent"
+        self.status: int | None = None
+        self.model: str = target.model
+        """The model that answered, which is the one that is billed."""
+        self.provider: str | None = None
+        self.generation_id: str | None = None
+        self.first_token: float | None = None
+        self.ended: float | None = None
+        self.outcome = "open"
+        self.error: BaseException | None = None
+        self.finish_reason: str | None = None
+        self.usage: Mapping[str, Any] | None = None
+        self.malformed = 0
+
+    @property
+    def cost(self) -> int | None:
+        """What the upstream says it charged, in nano-USD; None: it has not said."""
+        cost = self.usage.get("cost") if self.usage else None
+        told = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < float("inf")
+        return nano(cost) if told else None
+
+    def record(self, began: float) -> AttemptRecord:
+        """The try as a frozen value, its times counted from `began`."""
+        error = self.error
+        return AttemptRecord(
+            number=self.number,
+            upstream=self.target.upstream,
+            model=self.model or self.target.model,
+            provider=self.provider,
+            outcome=self.outcome,
+            status=self.status,
+            message=error.message if isinstance(error, RouterError) else "",
+            started_s=self.began - began,
+            first_token_s=None if self.first_token is None else self.first_token - began,
+            ended_s=None if self.ended is None else self.ended - began,
+            generation_id=self.generation_id,
+            finish_reason=self.finish_reason,
+            usage=dict(self.usage) if self.usage else None,
+            cost=self.cost,
+        )
+
+
+_ids: itertools.count[int] = itertools.count(1)
+_drawn: dict[int, str] = {}
+"""The prefix of each process: drawn when its first id is made, so that a forked child draws its own."""
+
+
+def new_request_id() -> str:
+    """`req_` and 18 characters: ten drawn once per process, eight counted."""
+    process = os.getpid()
+    prefix = _drawn.get(process)
+    if prefix is None:
+        prefix = _drawn[process] = os.urandom(5).hex()
+    return f"req_{prefix}{next(_ids):08x}"
+
+
+class Trail:
+    """What has happened to one logical call so far: the one mutable thing on the road."""
+
+    __slots__ = (
+        "attempts", "began", "content", "endpoint", "ended", "facts", "listener", "now", "outcome", "policy",
+        "purses", "request_id", "retries", "sent", "tags",
+    )  # fmt: skip
+
+    def __init__(
+        self, request_id: str, now: Callable[[], float], listener: Callable[[Fact], None] | None = None
+    ) -> None:
+        self.request_id, self.now, self.listener = request_id, now, listener
+        self.began = now()
+        self.ended: float | None = None
+        self.endpoint = self.policy = ""
+        self.tags: Mapping[str, str] = {}
+        self.attempts: list[Attempt] = []
+        self.retries = 0
+        self.purses: dict[object, Any] = {}
+        self.facts: list[Fact] = []
+        self.outcome = "open"
+        self.content: dict[str, Any] | None = None
+        self.sent: Any = None
+        """What the wire keeps so that a long prompt is serialised once for all tries."""
+
+    def note(self, fact: Fact) -> None:
+        """Keep a decision in the record, and tell it to whoever listens."""
+        self._stamp(fact)
+        self.facts.append(fact)
+        if self.listener is not None:
+            self.listener(fact)
+
+    def tell(self, fact: Fact) -> None:
+        """Tell progress to whoever listens; it stands in the record in another form already."""
+        if self.listener is not None:
+            self._stamp(fact)
+            self.listener(fact)
+
+    def _stamp(self, fact: Fact) -> None:
+        # A fact is frozen for everybody who reads it; here it is being born.
+        object.__setattr__(fact, "request_id", self.request_id)
+        object.__setattr__(fact, "at_s", self.now() - self.began)
+
+    def record(self) -> Record:
+        """The decision record as it stands now."""
+        return Record(
+            request_id=self.request_id,
+            policy=self.policy,
+            endpoint=self.endpoint,
+            tags=dict(self.tags),
+            outcome=self.outcome,
+            duration_s=(self.now() if self.ended is None else self.ended) - self.began,
+            attempts=tuple(attempt.record(self.began) for attempt in self.attempts),
+            facts=tuple(self.facts),
+            content=self.content,
+        )
+
+
+class Key(Generic[T]):
+    """Names a value that an extension hangs on a call: `SIZE = Key[int]("size")`. Two keys are never the same."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+PROBE = Key[bool]("probe")
+"""Hung on a call that asks a refusing target once more because nobody else is left."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """What is asked.
+
+    `body` is the request without model and stream; `models` the models the caller named, first choice first;
+    `streamed` that the caller reads events as they come; `deadline` the loop time at which the whole call ends; `buffer` how many semantic events are in hand before
+    anybody above sees the reply; `last` says that no further target could serve.
+    """
+
+    endpoint: str = "chat/completions"
+    method: Literal["POST", "GET"] = "POST"
+    body: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    target: Target = field(default_factory=Target)
+    trail: Trail
+    limits: tuple[Any, ...] = ()
+    clocks: Clocks = field(default_factory=Clocks)
+    deadline: float | None = None
+    streamed: bool = False
+    buffer: int = 1
+    last: bool = True
+    attempt: Attempt | None = None
+    extras: Mapping[Key[Any], Any] = field(default_factory=dict)
+
+    def to(self, **changes: Any) -> Self:
+        """This call with some fields changed; unknown names are a TypeError."""
+        if not changes.keys() <= _FIELDS:
+            raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - _FIELDS))}")
+        other = object.__new__(type(self))
+        # dataclasses.replace costs ten times as much, and this is walked several times a call.
+        other.__dict__.update(self.__dict__)
+        other.__dict__.update(changes)
+        return other
+
+    def charge(self, limit: Any) -> Self:
+        """This call with one more who pays."""
+        return self.to(limits=(*self.limits, limit))
+
+    def note(self, fact: Fact) -> None:
+        """Keep a decision in the record of the call."""
+        self.trail.note(fact)
+
+    def get(self, key: Key[T]) -> T | None:
+        """What an extension hung on this call under `key`."""
+        return cast("T | None", self.extras.get(key))
+
+    def hang(self, key: Key[T], value: T) -> Self:
+        """This call with `value` under `key`, for a layer further down."""
+        return self.to(extras={**self.extras, key: value})
+
+    @property
+    def completes(self) -> bool:
+        """Whether the answer is written by a model, so that it can be streamed."""
+        return self.endpoint in ("chat/completions", "completions")
+
+
+_FIELDS = frozenset(Call.__dataclass_fields__)

@@ -1,0 +1,147 @@
+"""Time: what tells it, what waits for it, and the knife that ends a wait.
+
+Law: the only module of this floor that reads a clock or sleeps. Everybody else is handed a `Clock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+
+NEVER = float("inf")
+
+
+class Clock(Protocol):
+    """Where a layer gets its time from. Durations and instants in seconds."""
+
+    def now(self) -> float:
+        """Monotonic seconds of the running loop: for deadlines and waits."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since 1970 UTC: for dates in headers and windows of a budget."""
+        ...
+
+    async def sleep(self, delay: float) -> None:
+        """Wait `delay` seconds."""
+        ...
+
+
+class LoopClock:
+    """The clock of the running event loop, and the machine's wall clock."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return time.time()
+
+    async def sleep(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+
+
+class Cut:
+    """Ends a wait at an instant: inside `with`, what is awaited then fails with the error told.
+
+    One timer serves many waits: it is set anew only when it would ring too late, and an early ring is
+    answered by setting it again. A caller's own cancel stays a cancel, and is never left on the task
+    by the knife (`Task.uncancel`).
+    """
+
+    __slots__ = ("_at", "_before", "_error", "_fired", "_handle", "_loop", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._handle: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._error: Callable[[], BaseException] = RuntimeError
+        self._at = 0.0
+        self._before = 0
+        self._fired = False
+
+    def at(self, instant: float | None, error: Callable[[], BaseException]) -> Cut:
+        """Cut the wait of the `with` that follows at `instant` (loop time; None: never), raising `error()`.
+
+        Inside a `with` it moves the instant, as when a new phase begins.
+        """
+        self._at = NEVER if instant is None else instant
+        self._error = error
+        self._set()
+        return self
+
+    def _set(self) -> None:
+        handle = self._handle
+        if self._at == NEVER or (handle is not None and handle.when() <= self._at):
+            return
+        if handle is not None:
+            handle.cancel()
+        self._handle = self._loop.call_at(self._at, self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        if self._task is None or self._fired:
+            return
+        if self._loop.time() < self._at:
+            self._set()
+        else:
+            self._fired = self._task.cancel()
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a wait needs a task"
+        self._task, self._before, self._fired = task, task.cancelling(), False
+        if self._handle is None:
+            self._set()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if not self._fired or task is None:
+            return
+        self._fired = False
+        left = task.uncancel()
+        if kind is not None and issubclass(kind, asyncio.CancelledError) and left <= self._before:
+            raise self._error() from None
+
+    def rests_in(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Whether nobody waits under it, and it belongs to `loop`."""
+        return self._task is None and self._loop is loop
+
+    def stop(self) -> None:
+        """Take the timer off the loop; the knife may be set again."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+
+class Cuts:
+    """Knives at rest. One that is given back keeps its timer, which serves the next wait: most calls set none."""
+
+    __slots__ = ("_loop", "_rest")
+
+    def __init__(self) -> None:
+        self._rest: list[Cut] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def take(self) -> Cut:
+        """A knife for the running loop."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._rest = loop, []
+        return self._rest.pop() if self._rest else Cut(loop)
+
+    def give(self, cut: Cut) -> None:
+        """Put a knife back that nobody waits under any more."""
+        if len(self._rest) < KEPT and cut.rests_in(self._loop):
+            self._rest.append(cut.at(None, RuntimeError))
+        else:
+            cut.stop()
+
+
+KEPT = 1000
+"""Knives kept at rest; more calls than this at once make theirs anew."""

@@ -1,0 +1,32 @@
+"""Tags that a whole piece of work bears: who asks, for which team, in which tier.
+
+Law: one context variable and the way to set it. What tags mean is said by routes and accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+_EMPTY: Final[Mapping[str, str]] = {}
+_TAGS: ContextVar[Mapping[str, str]] = ContextVar("orrouter_tags", default=_EMPTY)
+
+
+@contextmanager
+def tags(**more: str) -> Iterator[None]:
+    """Every call made inside bears these tags, and those of the contexts around it.
+
+    ``with orrouter.tags(team="search"): await router.chat(...)``
+    """
+    token = _TAGS.set({**_TAGS.get(), **more})
+    try:
+        yield
+    finally:
+        _TAGS.reset(token)
+
+
+def current(own: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The tags of the context with a call's own over them; a copy, so that the caller may use its dict again."""
+    return {**_TAGS.get(), **own} if own else _TAGS.get()
