@@ -1,0 +1,186 @@
+"""What an error answer says, in one shape, whichever of its shapes it came in.
+
+Law: reading only; what follows from it is decided in `faults`. Total: any bytes, any JSON value can be read.
+
+OpenRouter and its peers answer with `{"error": {...}}`, the same without the outer key, a bare string, a Zod
+envelope whose message is JSON in a string, an availability object without a code, the Messages and Responses
+skins, an error inside a choice, a Cloudflare page, padding and nothing. All of them end in a `Complaint`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import orjson
+
+from orrouter.wire.waits import header
+from orrouter.wire.words import MESSAGE_MAX, Json, dig, first_text, mapping, one_line, text_of, without_secrets
+
+RAW_MAX = 4096
+"""Characters of the error object that are kept."""
+
+_GENERIC = frozenset({"", "error", "provider returned error", "json error injected into sse stream"})
+_BLAMED = re.compile(r"upstream error from ([^:]{1,60}):|requires moderation on ([^.]{1,60})\.", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One failure in the words of the upstream.
+
+    `body` is the whole object it came in, `error` the object that tells what happened, `http_status` the status
+    of the answer; `parsed` says that the upstream told it in JSON, not a page or a silence.
+    """
+
+    http_status: int
+    error: Json = field(default_factory=dict)
+    body: Json = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    parsed: bool = True
+
+    @cached_property
+    def metadata(self) -> Json:
+        """`error.metadata`, empty if there is none."""
+        return mapping(self.error.get("metadata"))
+
+    @cached_property
+    def availability(self) -> Json:
+        """`error.availability`, empty if there is none."""
+        return mapping(self.error.get("availability"))
+
+    @cached_property
+    def status(self) -> int:
+        """The status the error names, which may differ from that of the answer; else that of the answer."""
+        named = (status_of(self.error.get(name)) for name in ("code", "http_status", "status"))
+        return next((status for status in named if status is not None), self.http_status)
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The words that name the kind of failure, the most stable first (`error_type`, then codes)."""
+        return tuple(_kinds(self))
+
+    @cached_property
+    def message(self) -> str:
+        """What the outer error says."""
+        return dig(self.error)
+
+    @cached_property
+    def inner(self) -> str:
+        """What the provider behind it said."""
+        return dig(self.metadata.get("raw"))
+
+    @cached_property
+    def generic(self) -> bool:
+        """Whether the outer message tells nothing."""
+        return self.message.lower().rstrip(".") in _GENERIC
+
+    @cached_property
+    def words(self) -> str:
+        """Outer and inner message in lower case, to look for signatures in."""
+        return f"{self.message[:RAW_MAX]}\n{self.inner[:RAW_MAX]}".lower()
+
+    @cached_property
+    def provider(self) -> str | None:
+        """The provider that failed, if it is named anywhere."""
+        names = (self.metadata.get("provider_name"), self.metadata.get("provider"), self.body.get("provider"))
+        return first_text(*names) or _blamed(self.message)
+
+    @property
+    def model(self) -> str | None:
+        """The model that was asked, if the answer says so."""
+        return first_text(self.body.get("model"), self.metadata.get("model"), self.metadata.get("model_slug"))
+
+    @property
+    def generation_id(self) -> str | None:
+        """The id under which the generation can be asked for, from the body or the header."""
+        said = text_of(self.body.get("id"))
+        return said if said.startswith("gen-") else header(self.headers, "X-Generation-Id") or None
+
+    @property
+    def request_id(self) -> str | None:
+        """The id that the upstream's own support understands."""
+        names = ("X-Request-Id", "Request-Id", "CF-Ray")
+        return first_text(self.body.get("request_id"), *(header(self.headers, name) for name in names))
+
+    @property
+    def raw(self) -> object:
+        """The error object with secrets blotted out; a text cut at RAW_MAX if it is longer."""
+        clean = without_secrets(self.error)
+        text = orjson.dumps(clean).decode()
+        return text[:RAW_MAX] if len(text) > RAW_MAX else clean
+
+    @cached_property
+    def summary(self) -> str:
+        """One line for people: the provider's own words where the outer ones say nothing."""
+        said = (self.inner or self.message) if self.generic else self.message
+        said = one_line(said) or next(iter(self.kinds), "") or "the upstream failed and gave no reason"
+        return f"{self.provider}: {said}"[:MESSAGE_MAX] if self.generic and self.provider else said
+
+
+def _kinds(complaint: Complaint) -> Iterator[str]:
+    error = complaint.error
+    for value in (
+        complaint.metadata.get("error_type"),
+        error.get("error_type"),
+        complaint.body.get("error_type"),
+        complaint.availability.get("code"),
+        error.get("code"),
+    ):
+        word = text_of(value).lower()
+        if word and status_of(word) is None:
+            yield word
+
+
+def _blamed(message: str) -> str | None:
+    match = _BLAMED.search(message[:RAW_MAX])
+    return one_line(match[1] or match[2]) if match is not None else None
+
+
+def find_error(body: Json) -> Json | None:
+    """The error object inside one JSON object of an answer with status 200; None if it holds none.
+
+    Raises nothing. A choice-level error counts unless another choice is sound.
+    """
+    for holder in (body, mapping(body.get("response"))):
+        error = holder.get("error")
+        if error:
+            kind = holder.get("error_type")
+            told = error if isinstance(error, Mapping) else {"message": dig(error)}
+            return {**told, "error_type": kind} if kind and "error_type" not in told else told
+    if body.get("type") in ("error", "response.failed"):
+        return body
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices:
+        return _failed_choice(choices)
+    return body if _is_flat(body) else None
+
+
+def _failed_choice(choices: list[Any]) -> Json | None:
+    failed = [
+        choice for choice in map(mapping, choices) if choice.get("error") or choice.get("finish_reason") == "error"
+    ]
+    if len(failed) < len(choices):
+        return None
+    error = failed[0].get("error")
+    if isinstance(error, Mapping):
+        return error
+    return {"message": dig(error) or "the provider broke the answer off (finish_reason: error)"}
+
+
+def _is_flat(body: Json) -> bool:
+    """An error object without the outer `error` key: a message, and a code that names a failure."""
+    code = body.get("code")
+    named = status_of(code) is not None or (isinstance(code, str) and code.strip() != "" and not code.isdigit())
+    return named and isinstance(body.get("message"), str) and "data" not in body
+
+
+def status_of(value: object) -> int | None:
+    """An HTTP status of failure, as a number or as digits; None for anything else, also a useless 200."""
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 400 <= value <= 599:
+        return None
+    return int(value)

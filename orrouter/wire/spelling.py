@@ -1,0 +1,114 @@
+"""Spellings that the upstream has changed since: accepted, translated, and said once.
+
+Law: pure. A table of what was and what is; the router tells the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from orrouter.core.errors import InvalidRequest
+
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """An old spelling and what it was translated to."""
+
+    old: str
+    new: str
+
+
+OLD_FIELDS: Final = frozenset({"route", "transforms"})
+OLD_PROVIDER_FIELDS: Final = frozenset({"quantization", "require"})
+OLD_HEADERS: Final[Mapping[str, str]] = {
+    "x-title": "X-OpenRouter-Title",
+    "x-openrouter-experimental-metadata": "X-OpenRouter-Metadata",
+}
+OLD_MODELS: Final[Mapping[str, str]] = {"auto": "openrouter/auto"}
+
+
+def translate(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Spelling, ...]]:
+    """`body` in today's spelling, and what was changed; the same object when nothing was."""
+    provider = body.get("provider")
+    old_provider = isinstance(provider, Mapping) and not OLD_PROVIDER_FIELDS.isdisjoint(provider)
+    if OLD_FIELDS.isdisjoint(body) and not old_provider:
+        return body, ()
+    new: Body = dict(body)
+    said: list[Spelling] = []
+    for field, rewrite in _FIELDS.items():
+        if field in new:
+            said += rewrite(new)
+    if old_provider:
+        new["provider"], changes = translate_provider(new["provider"])
+        said += changes
+    return new, tuple(said)
+
+
+def translate_provider(provider: Mapping[str, Any]) -> tuple[Body, tuple[Spelling, ...]]:
+    """OpenRouter's `provider` object in today's spelling: `quantizations`, `only`."""
+    new: Body = dict(provider)
+    said: list[Spelling] = []
+    if "quantization" in new:
+        one = new.pop("quantization")
+        new.setdefault("quantizations", [one] if isinstance(one, str) else one)
+        said.append(Spelling("provider.quantization", "provider.quantizations"))
+    if "require" in new:
+        only = new.pop("require")
+        new.setdefault("only", [only] if isinstance(only, str) else only)
+        said.append(Spelling("provider.require", "provider.only"))
+    return new, tuple(said)
+
+
+def _route(body: Body) -> list[Spelling]:
+    route = body.pop("route")
+    if route == "sort":
+        body["provider"] = {"sort": {"by": "price", "partition": "none"}, **(body.get("provider") or {})}
+        return [Spelling("route: sort", "provider.sort.partition: none")]
+    return [Spelling(f"route: {route}", "models")]
+
+
+def _transforms(body: Body) -> list[Spelling]:
+    transforms = body.pop("transforms")
+    if "middle-out" not in (transforms or ()):
+        # An empty list switched the default off.
+        _add_plugin(body, {"id": "context-compression", "enabled": False})
+        return [Spelling("transforms: []", "plugins: context-compression, enabled: false")]
+    _add_plugin(body, {"id": "context-compression"})
+    return [Spelling("transforms: middle-out", "plugins: context-compression")]
+
+
+def _add_plugin(body: Body, plugin: Body) -> None:
+    plugins = list(body.get("plugins") or ())
+    if not any(isinstance(known, Mapping) and known.get("id") == plugin["id"] for known in plugins):
+        body["plugins"] = [*plugins, plugin]
+
+
+_FIELDS: Final[Mapping[str, Callable[[Body], list[Spelling]]]] = {"route": _route, "transforms": _transforms}
+
+
+def translate_model(model: str) -> tuple[str, tuple[Spelling, ...]]:
+    """A model's slug in today's spelling. Raises InvalidRequest for what never was one of OpenRouter's."""
+    new = OLD_MODELS.get(model)
+    if new is not None:
+        return new, (Spelling(f"model: {model}", new),)
+    if model.startswith("@cf/"):
+        raise InvalidRequest(f"{model} is a Cloudflare model and no OpenRouter slug: write author/model")
+    return model, ()
+
+
+def translate_headers(headers: Mapping[str, str]) -> tuple[Mapping[str, str], tuple[Spelling, ...]]:
+    """Headers in today's spelling."""
+    if not headers:
+        return headers, ()
+    new: dict[str, str] = {}
+    said: list[Spelling] = []
+    for name, value in headers.items():
+        known = OLD_HEADERS.get(name.lower())
+        if known is not None:
+            said.append(Spelling(name, known))
+        new[known or name] = value
+    return new, tuple(said)
