@@ -1,0 +1,369 @@
+"""One try over HTTP: it is opened, read under its clocks, and closed.
+
+Law: sockets and clocks only. What the bytes mean is asked of `wire`; aiohttp's errors are mapped by `mapping`.
+
+The clocks count only while something is awaited, so a slow reader is no stalled provider; one timer serves the
+whole try. Keep-alive comments feed the `dead` clock and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import orjson
+
+from orrouter.core.call import Attempt, Call
+from orrouter.core.clock import Clock, Cut, Cuts
+from orrouter.core.errors import (
+    ConnectionFailed,
+    DeadlineExceeded,
+    EmptyReply,
+    RouterError,
+    ServerError,
+    StreamBroken,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from orrouter.core.events import Event, Json
+from orrouter.core.units import show_duration
+from orrouter.transport.mapping import FOREIGN, failure_of
+from orrouter.wire.faults import Answer, fault_in, fault_of
+from orrouter.wire.request import Request, plain
+from orrouter.wire.response import is_plain_answer, note_origin, read_whole, says_nothing
+from orrouter.wire.stream import StreamReader
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+    from aiohttp.abc import AbstractStreamWriter
+    from yarl import URL
+
+ERROR_BODY: Final = 2**20
+"""Bytes of an error's body that are read: the largest seen are some kilobytes, a CDN's page some ten."""
+DRAIN_USAGE_S: Final = 5.0
+"""How long the usage of a finished answer is waited for."""
+DRAIN_END_S: Final = 0.5
+"""How long the end of a stream is waited for when all is in hand: it only saves the connection."""
+SLOW: Final = 3
+"""Inside a tool call or a reasoning block silence may last so many times longer."""
+NEEDS: Final[Mapping[str, str]] = {"chat/completions": "choices", "completions": "choices"}
+"""What a body must hold to be an answer; `data` where nothing else is said."""
+
+
+class Body(aiohttp.payload.Payload):
+    """The bytes of a request, which tell its exchange when they go out: from then on it may be billed."""
+
+    _autoclose = True
+
+    def __init__(self, value: bytes, exchange: Exchange) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+        self._exchange = exchange
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        body: bytes = self._value
+        return body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._exchange.sent()
+        await writer.write(self._value)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._exchange.sent()
+        await writer.write(self._value)
+
+
+class Exchange:
+    """The source of one reply: what `EventStream` reads from."""
+
+    __slots__ = (
+        "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_hard", "_hard_name", "_last_byte", "_loop",
+        "_max_body", "_plain", "_reader", "_request", "_response", "_sent", "over",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, request: Request, clock: Clock, max_body: int, cuts: Cuts) -> None:
+        assert call.attempt is not None
+        self._call, self._request, self._clock, self._max_body = call, request, clock, max_body
+        self._attempt: Attempt = call.attempt
+        self._loop = asyncio.get_running_loop()
+        self._cuts = cuts
+        self._cut: Cut | None = cuts.take()
+        self._response: ClientResponse | None = None
+        self._reader: StreamReader | None = None
+        self.over = False
+        self._plain = call.target.dialect == "openrouter" and plain(call.body)
+        self._sent = self._last_byte = self._loop.time()
+        self._hard, self._hard_name = _nearer(call.deadline, "total", _after(self._sent, call.clocks.attempt), "attempt")
+        self._clock_name = "total"
+
+    # --- opening --------------------------------------------------------------------------------------
+
+    async def open(self, session: ClientSession, url: URL, headers: Mapping[str, str] | None, **more: Any) -> None:
+        """Send the request and wait for the head of the answer. Raises what its status or silence means."""
+        call, body = self._call, self._request.body
+        instant = self._set("connect", self._sent + call.clocks.connect)
+        try:
+            with self._until(instant):
+                self._response = response = await session.request(
+                    call.method,
+                    url,
+                    data=None if body is None else Body(body, self),
+                    headers=headers,
+                    allow_redirects=False,
+                    **more,
+                )
+        except FOREIGN as error:
+            raise self._placed(failure_of(error, self._attempt)) from error
+        except RouterError as error:
+            self._placed(error)
+            raise
+        await self._begun(response)
+
+    def sent(self) -> None:
+        """A connection is there and the request goes out: from here on it may be billed."""
+        self._attempt.phase = "sent"
+        self._sent = self._last_byte = now = self._loop.time()
+        self._until(self._limit(now) if self._request.stream else self._set("attempt", None))
+
+    async def _begun(self, response: ClientResponse) -> None:
+        attempt = self._attempt
+        attempt.phase, attempt.status = "headers", response.status
+        self._last_byte = self._loop.time()
+        made = response.headers.get("X-Generation-Id")
+        if made:
+            attempt.generation_id = made
+        if response.status != 200:
+            raise self._placed(await self._refused(response))
+        if self._request.stream and response.content_type not in _WHOLE:
+            self._reader = StreamReader(
+                attempt,
+                plain=self._plain,
+                max_bytes=self._max_body,
+                headers=response.headers,
+                wall=self._clock.wall,
+            )
+
+    async def _refused(self, response: ClientResponse) -> UpstreamError:
+        if 300 <= response.status < 400:
+            return ServerError(
+                f"the upstream answers with a redirect to {response.headers.get('Location', 'nowhere')}, and redirects "
+                "are not followed: is its base_url right?",
+                status=response.status, billed="no", again="no",
+            )  # fmt: skip
+        try:
+            body = await self._body(ERROR_BODY, patience=DRAIN_USAGE_S)
+        except UpstreamError:
+            body = b""  # The status alone says enough; a body that never comes must not hide it.
+        answer = Answer(status=response.status, headers=response.headers, body=body)
+        fault = fault_of(answer, now=self._clock.wall(), plain=self._plain)
+        if fault is not None:
+            return fault
+        return ServerError(f"HTTP {response.status} is no answer to this request", status=response.status, again="no")
+
+    # --- reading --------------------------------------------------------------------------------------
+
+    async def read(self) -> list[Event]:
+        """The next events; empty when the upstream has said it all."""
+        if self.over:
+            return []
+        try:
+            events = await (self._read_whole() if self._reader is None else self._read_stream(self._reader))
+        except UpstreamError as error:
+            self.over = True
+            raise self._placed(error)  # noqa: B904  # the same error, with its place filled in
+        except DeadlineExceeded as error:
+            self.over = True
+            raise self._billed(error)  # noqa: B904  # the same error
+        if self._attempt.first_token is None:
+            for event in events:
+                if event.semantic:
+                    self._attempt.first_token, self._attempt.phase = self._loop.time(), "committed"
+                    break
+        return events
+
+    async def _read_whole(self) -> list[Event]:
+        self.over = True
+        raw = await self._body(self._max_body)
+        response = self._response
+        assert response is not None
+        try:
+            data: Any = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            data = raw
+        if not isinstance(data, dict):
+            answer = Answer(status=200, headers=response.headers, body=raw)
+            fault = fault_of(answer, now=self._clock.wall(), plain=self._plain)
+            raise fault or ServerError("the answer is no JSON object", status=200, billed="maybe")
+        note_origin(self._attempt, data)
+        self._judge(data)
+        return [read_whole(raw, data)]
+
+    def _judge(self, data: Json) -> None:
+        """Raise when a body with status 200 is a failure."""
+        if self._call.completes and is_plain_answer(data):
+            return
+        fault = fault_in(
+            data,
+            whole=True,
+            needs=NEEDS.get(self._call.endpoint, "data"),
+            headers=self._response.headers if self._response is not None else {},
+            plain=self._plain,
+            now=self._clock.wall(),
+        )
+        if fault is not None:
+            raise fault
+        if self._call.completes and says_nothing(data):
+            raise EmptyReply("the model finished and had said nothing", status=200, raw=data.get("usage"))
+
+    async def _read_stream(self, reader: StreamReader) -> list[Event]:
+        since = self._loop.time()
+        while reader.error is None:
+            try:
+                data = await self._receive(since)
+            except _Drained:
+                self.over = True
+                return reader.release()
+            except UpstreamError:
+                if not reader.finished or not reader.said:
+                    raise
+                self.over = True
+                return reader.release()  # The answer was finished; only its accounting is lost.
+            events = reader.feed(data) if data else reader.end()
+            if data:
+                self._last_byte = self._loop.time()
+            else:
+                self.over = reader.error is None
+            if events or self.over:
+                return events
+        raise reader.error
+
+    async def _receive(self, since: float) -> bytes:
+        """The next bytes, b"" at the end; `since`: when the reader began to wait."""
+        assert self._response is not None
+        content = self._response.content
+        try:
+            data = content.read_nowait()
+            if not data and not content.at_eof():
+                with self._until(self._limit(since)):
+                    data = await content.readany()
+        except FOREIGN as error:
+            raise failure_of(error, self._attempt) from error
+        return data
+
+    async def _body(self, most: int, patience: float | None = None) -> bytes:
+        """The whole body, at most so many bytes, at most so many seconds (None: as the clocks say)."""
+        assert self._response is not None
+        content = self._response.content
+        try:
+            data = content.read_nowait()
+            if content.at_eof() and len(data) <= most:
+                return data  # Most bodies arrive together with their head.
+            parts, size = [data], len(data)
+            instant = self._set("attempt", _after(self._loop.time(), patience))
+            while not content.at_eof() and size <= most:
+                with self._until(instant):
+                    data = await content.readany()
+                parts.append(data)
+                size += len(data)
+        except FOREIGN as error:
+            raise failure_of(error, self._attempt) from error
+        if size > most:
+            raise ServerError(f"the answer is larger than {most} bytes", status=200, billed="yes", again="no")
+        return b"".join(parts)
+
+    # --- clocks ---------------------------------------------------------------------------------------
+
+    def _until(self, instant: float | None) -> Cut:
+        """The knife of this try, set to an instant."""
+        if self._cut is None:
+            self._cut = self._cuts.take()
+        return self._cut.at(instant, self._overdue)
+
+    def _set(self, name: str, instant: float | None) -> float | None:
+        """The nearer of `instant` and the ends that always hold; remembers which clock it is."""
+        instant, self._clock_name = _nearer(instant, name, self._hard, self._hard_name)
+        return instant
+
+    def _limit(self, since: float) -> float | None:
+        """When the wait that is about to begin is over."""
+        reader, clocks = self._reader, self._call.clocks
+        if reader is not None and reader.finished:
+            return self._set("drain", since + (DRAIN_END_S if reader.usage_seen or reader.done else DRAIN_USAGE_S))
+        dead, dead_name = self._set("dead", max(since, self._last_byte) + clocks.dead), self._clock_name
+        if self._attempt.first_token is None:
+            semantic, name = _after(self._sent, clocks.first_token), "first_token"
+        else:
+            factor = SLOW if reader is not None and reader.last_slow else 1
+            semantic, name = _after(since, None if clocks.stall is None else clocks.stall * factor), "stall"
+        instant, self._clock_name = _nearer(semantic, name, dead, dead_name)
+        return instant
+
+    def _overdue(self) -> BaseException:
+        """The error of the clock that rang."""
+        name, clocks, now = self._clock_name, self._call.clocks, self._loop.time()
+        if name == "drain":
+            return _Drained()
+        if name == "total":
+            return self._billed(DeadlineExceeded("the deadline of the whole call has passed"))
+        if name == "connect":
+            return ConnectionFailed(f"no connection within {show_duration(clocks.connect)}", billed="no")
+        if self._attempt.first_token is not None:
+            return StreamBroken(f"{_WORDS[name]}, the {name} clock")
+        return UpstreamTimeout(f"{_WORDS[name]} within {show_duration(now - self._sent)}, the {name} clock")
+
+    def _billed(self, error: DeadlineExceeded) -> DeadlineExceeded:
+        if self._attempt.phase == "not_sent":
+            error.billed = "no"
+        return error
+
+    # --- the rest -------------------------------------------------------------------------------------
+
+    def _placed(self, error: Any) -> Any:
+        if isinstance(error, UpstreamError):
+            attempt = self._attempt
+            if error.status is None:
+                error.status = attempt.status if attempt.status != 200 else None
+            if error.provider is None:
+                error.provider = attempt.provider
+            else:
+                attempt.provider = attempt.provider or error.provider
+            if error.generation_id is None:
+                error.generation_id = attempt.generation_id
+        return error
+
+    def close(self) -> None:
+        """Drop the connection, unless the answer was read to its end: then it is back in the pool already."""
+        if self._cut is not None:
+            cut, self._cut = self._cut, None
+            self._cuts.give(cut)
+        response = self._response
+        if response is not None and not (response.closed or response.content.at_eof()):
+            response.close()
+
+
+class _Drained(Exception):  # noqa: N818  # no error: the end of a wait
+    """What was still hoped for behind the finish did not come."""
+
+
+_WHOLE: Final = frozenset({"application/json", "application/problem+json", "text/html"})
+"""Types of an answer that is no stream, whatever was asked for."""
+
+_WORDS: Final = {
+    "attempt": "no whole answer",
+    "first_token": "no first token",
+    "stall": "nothing said",
+    "dead": "not one byte",
+    "total": "no whole answer",
+}
+
+
+def _after(instant: float, seconds: float | None) -> float | None:
+    return None if seconds is None else instant + seconds
+
+
+def _nearer(one: float | None, name: str, other: float | None, other_name: str) -> tuple[float | None, str]:
+    if one is None or (other is not None and other < one):
+        return other, other_name
+    return one, name
