@@ -1,0 +1,270 @@
+"""fallback: asks the next target of the chain when one cannot serve.
+
+Law: whether an error moves the chain is its verdict (`core/errors.py`), which `when` may narrow or force; which
+target is next is decided by pure functions. Gates and breakers refuse in their own layers: what they refuse is
+skipped here and written down. A chain that fails raises its first upstream error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from orrouter.catalog.catalog import Catalog
+from orrouter.core.call import PROBE, Call, Target
+from orrouter.core.errors import (
+    CircuitOpen,
+    CoolingDown,
+    LimitReached,
+    ModelNotAllowed,
+    NoRoute,
+    Onward,
+    Refused,
+    RouterError,
+    UpstreamError,
+    descendants,
+)
+from orrouter.core.facts import FallbackTaken, TargetSkipped
+from orrouter.core.pipeline import Handler
+from orrouter.core.reply import Reply
+from orrouter.middleware.base import Middleware, Options, World
+from orrouter.middleware.fitness import asks_little, cheaper, larger, needs_of, unfit
+from orrouter.middleware.preferences import Preferences
+
+MIN_ATTEMPT_S = 1.0
+"""No further target is asked with less time left than this."""
+LATER = (CircuitOpen, CoolingDown, LimitReached)
+"""Refusals that pass with time: if nothing else is left, the soonest is asked again."""
+
+
+def _words(words: tuple[str, ...]) -> tuple[str, ...]:
+    known = {kind.code for kind in descendants(UpstreamError)}
+    for word in words:
+        if word not in known:
+            raise ValueError(f"{word!r} is no error of an upstream; known are {', '.join(sorted(known))}")
+    return words
+
+
+class TargetOptions(BaseModel):
+    """A target of a chain: a model's slug, or a mapping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model: Annotated[str, Field(min_length=1)]
+    """The model's slug at its upstream."""
+    upstream: str | None = None
+    """The name of an upstream of this policy; the first one where none is given."""
+    provider: Preferences | None = None
+    """Provider preferences for this target only."""
+    when: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Take this target only after an error of one of these kinds."""
+
+    _known = field_validator("when")(lambda words: words if words is None else _words(words))
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.upstream}" if self.upstream else self.model
+
+
+class FallbackOptions(Options):
+    """Options of `fallback`."""
+
+    kind: ClassVar[str] = "fallback"
+    models: Annotated[tuple[str | TargetOptions, ...], Field(min_length=1)]
+    """The targets in order."""
+    when: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Errors that move the chain: a branch (`transient`) narrows, a leaf written out (`moderated`) forces."""
+    open: bool = False
+    """Whether a caller may name a model that is not in the chain."""
+    hold: Annotated[int, Field(ge=1)] = 1
+    """Events kept back before a stream's caller sees the first: what breaks before is asked elsewhere."""
+    midstream: Literal["fail"] = "fail"
+    """What a stream does that breaks after its caller has seen something: it fails, and says what had been said."""
+
+    _known = field_validator("when")(lambda words: words if words is None else _words(words))
+
+    @field_validator("midstream", mode="before")
+    @classmethod
+    def _not_yet(cls, value: object) -> object:
+        if value == "continue":
+            raise ValueError("'continue' does not exist yet: write fail")
+        return value
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        seen: set[tuple[str | None, str]] = set()
+        for target in self.targets():
+            place = (target.upstream, target.model)
+            if place in seen:
+                raise ValueError(f"the chain names {target} twice")
+            seen.add(place)
+        return self
+
+    def targets(self) -> tuple[TargetOptions, ...]:
+        """The targets, each as a mapping."""
+        return tuple(TargetOptions(model=one) if isinstance(one, str) else one for one in self.models)
+
+    def build(self, world: World) -> Middleware:
+        return Fallback(self, world)
+
+    def says(self) -> str:
+        """What it does with these options, in words."""
+        several = len(self.models) > 1
+        parts = [f"asks {len(self.models)} targets in order until one answers" if several else "asks one target"]
+        if self.when is not None:
+            parts.append(f"goes on only after {' or '.join(self.when)}")
+        if self.open:
+            parts.append("a caller may name other models too")
+        if self.hold > 1:
+            parts.append(f"keeps back the first {self.hold} events of a stream: what breaks before is asked elsewhere")
+        return "; ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One target of a chain at work."""
+
+    target: Target
+    when: tuple[str, ...] | None = None
+
+
+def links_of(options: FallbackOptions, world: World) -> tuple[Link, ...]:
+    """The chain with its upstreams looked up. Raises ValueError for an upstream that the policy does not list."""
+    links = []
+    for one in options.targets():
+        name = one.upstream or next(iter(world.upstreams), "openrouter")
+        upstream = world.upstreams.get(name)
+        if upstream is None:
+            raise ValueError(f"{one.model} names the upstream {name!r}; known are {', '.join(world.upstreams)}")
+        provider = one.provider.sent() if one.provider is not None else {}
+        links.append(Link(replace(upstream, model=one.model, provider=provider), one.when))
+    return tuple(links)
+
+
+def chain_for(named: Sequence[str], links: tuple[Link, ...], default: Target, *, is_open: bool) -> tuple[Link, ...]:
+    """The chain of a call: the models its caller named go first. Raises ModelNotAllowed for one that is not listed."""
+    if not named:
+        return links
+    first: list[Link] = []
+    for model in named:
+        known = [link for link in links if link.target.model == model]
+        if not known and not is_open:
+            listed = ", ".join(dict.fromkeys(link.target.model for link in links))
+            raise ModelNotAllowed(f"{model} is not in the policy's chain ({listed}): name one of those, or set open: true")
+        first += known or [Link(replace(default, model=model, provider={}))]
+    first = list(dict.fromkeys(first))
+    return tuple([Link(link.target) for link in first] + [link for link in links if link not in first])
+
+
+def verdict_of(error: RouterError, when: Sequence[str] | None) -> Onward:
+    """To which further target this error leads, as `when` narrows or forces it."""
+    if when is None or not isinstance(error, UpstreamError):
+        return error.onward
+    if error.code in when and type(error).__subclasses__() == []:
+        return "always"
+    branches = {kind.code for kind in type(error).__mro__ if issubclass(kind, UpstreamError)}
+    return error.onward if branches & set(when) else "never"
+
+
+def barred(verdict: Onward, failed: Target, candidate: Target, catalog: Catalog) -> str:
+    """Why an error at `failed` does not lead to `candidate`; empty when it does."""
+    if verdict == "other_key" and (failed.upstream, failed.key) == (candidate.upstream, candidate.key):
+        return "it uses the same key"
+    if verdict in ("larger_context", "cheaper"):
+        one = catalog.get(candidate.model, candidate.upstream)
+        other = catalog.get(failed.model, failed.upstream)
+        if verdict == "larger_context" and not larger(one, other):
+            return "its context is no larger"
+        if verdict == "cheaper" and not cheaper(one, other):
+            return "it is no cheaper"
+    return ""
+
+
+class Fallback:
+    """The layer."""
+
+    def __init__(self, options: FallbackOptions, world: World) -> None:
+        self.options, self._world = options, world
+        self.links = links_of(options, world)
+        self._keyed = all(link.target.key for link in self.links)
+        self._default = next(iter(world.upstreams.values()), Target())
+
+    async def __call__(self, call: Call, forward: Handler) -> Reply:
+        if call.method == "GET":
+            return await forward(call)
+        chain = self._able(call)
+        buffer = max(call.buffer, self.options.hold)
+        first: RouterError | None = None
+        refused: list[tuple[Refused, Link]] = []
+        at: int | None = 0
+        while at is not None:
+            link, last = chain[at], at == len(chain) - 1
+            try:
+                return await forward(call.to(target=link.target, last=last, models=(), buffer=buffer))
+            except (UpstreamError, Refused) as error:
+                first = _first(first, error)
+                if isinstance(error, LATER):
+                    refused.append((error, link))
+                at = self._after(call, chain, at, error)
+        assert first is not None
+        if isinstance(first, LATER):
+            return await self._soonest(call, forward, refused, first)
+        raise first
+
+    def _able(self, call: Call) -> tuple[Link, ...]:
+        """The chain of this call without those who cannot serve it. Raises NoRoute when nobody is left."""
+        if self._keyed and not call.models and asks_little(call.body):
+            return self.links
+        chain = chain_for(call.models, self.links, self._default, is_open=self.options.open)
+        needs, catalog = needs_of(call.body), self._world.catalog
+        able, reasons = [], []
+        for link in chain:
+            target = link.target
+            reason = unfit(needs, target, catalog.get(target.model, target.upstream))
+            if reason:
+                reasons.append(f"{target}: {reason}")
+                call.note(TargetSkipped(model=target.model, upstream=target.upstream, reason=reason))
+            else:
+                able.append(link)
+        if not able:
+            raise NoRoute(f"no target of the chain can serve this request: {'; '.join(reasons)}")
+        return tuple(able)
+
+    def _after(self, call: Call, chain: tuple[Link, ...], at: int, error: RouterError) -> int | None:
+        """The place of the next target; None when the chain ends here."""
+        verdict = verdict_of(error, self.options.when)
+        if verdict == "never":
+            return None
+        if call.deadline is not None and call.deadline - self._world.clock.now() < MIN_ATTEMPT_S:
+            return None
+        failed = chain[at].target
+        if isinstance(error, Refused):
+            call.note(TargetSkipped(model=failed.model, upstream=failed.upstream, reason=error.message))
+        for place in range(at + 1, len(chain)):
+            link = chain[place]
+            reason = barred(verdict, failed, link.target, self._world.catalog)
+            if not reason and link.when is not None and verdict_of(error, link.when) == "never":
+                reason = f"it is not for {error.code}"
+            if not reason:
+                call.note(FallbackTaken(failed=failed.model, error=error.code, model=link.target.model))
+                return place
+            call.note(TargetSkipped(model=link.target.model, upstream=link.target.upstream, reason=reason))
+        return None
+
+    async def _soonest(
+        self, call: Call, forward: Handler, refused: list[tuple[Refused, Link]], first: RouterError
+    ) -> Reply:
+        """Everybody refused and nothing was sent: ask the soonest again, as the last."""
+        _, link = min(refused, key=lambda pair: pair[0].retry_after or 0.0)
+        try:
+            return await forward(call.to(target=link.target, last=True, models=()).hang(PROBE, True))
+        except Refused:
+            raise first from None
+
+
+def _first(first: RouterError | None, error: RouterError) -> RouterError:
+    """The error that a failed chain raises: the first of an upstream, a refusal only if nothing was sent."""
+    if first is None or (isinstance(first, Refused) and isinstance(error, UpstreamError)):
+        return error
+    return first
