@@ -1,0 +1,117 @@
+"""What a caller says becomes a `Call`: spellings, models, tags, deadlines, all checked before anything is done.
+
+Law: pure but for the clock it is handed. The router chooses the pipeline and sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
+
+from orrouter.core.errors import InvalidRequest, PolicyError
+from orrouter.wire.spelling import Spelling, translate, translate_headers, translate_model
+from orrouter.wire.structured import response_format
+
+_NONE: Final[Mapping[str, str]] = {}
+POLICY_PREFIX: Final = "policy/"
+"""`model: policy/NAME` chooses a policy, for callers who can only name a model."""
+
+
+class Asked(NamedTuple):
+    """How one call is to be treated; None: as the policy says."""
+
+    policy: str | None = None
+    tags: Mapping[str, str] | None = None
+    timeout: float | None = None
+    """Seconds for the whole call; it can only tighten the policy's total."""
+    max_cost: str | None = None
+    headers: Mapping[str, str] | None = None
+    request_id: str | None = None
+
+
+class Wish(NamedTuple):
+    """A request that was read: its body without models, what it names, and how it was to be spelled today."""
+
+    body: Mapping[str, Any]
+    models: tuple[str, ...]
+    policy: str | None
+    headers: Mapping[str, str]
+    parse: type[BaseModel] | None
+    spellings: tuple[Spelling, ...]
+
+
+def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
+    """What the caller asks. Takes `body` over. Raises InvalidRequest or PolicyError for what cannot be meant."""
+    if asked.max_cost is not None:
+        raise PolicyError(
+            "max_cost is not known yet: limits on money come with a later version", key="max_cost", hint="leave it out"
+        )
+    if asked.timeout is not None and not 0 < asked.timeout < float("inf"):
+        raise InvalidRequest(f"timeout must be a number of seconds above 0, not {asked.timeout!r}")
+    if "stream" in body and body.pop("stream"):
+        raise InvalidRequest("a stream is read with router.stream(...), which needs no stream=True")
+    policy, models, said = _models(body, asked.policy)
+    parse = _structured(body)
+    translated, more = translate(body)
+    if asked.headers:
+        headers, even_more = translate_headers(asked.headers)
+        _check_headers(headers)
+        return Wish(translated, models, policy, headers, parse, (*said, *more, *even_more))
+    return Wish(translated, models, policy, _NONE, parse, said + more)
+
+
+def _models(body: dict[str, Any], policy: str | None) -> tuple[str | None, tuple[str, ...], tuple[Spelling, ...]]:
+    """The policy and the models that the body names, each model once, in today's spelling."""
+    if "model" not in body and "models" not in body:
+        return policy, (), ()
+    named = []
+    model, models = body.pop("model", None), body.pop("models", None)
+    if model is not None:
+        named.append(model)
+    if models is not None:
+        if not isinstance(models, list | tuple):
+            raise InvalidRequest("models must be a list of slugs")
+        named += models
+    said: list[Spelling] = []
+    slugs = []
+    for slug in named:
+        if not isinstance(slug, str) or not slug:
+            raise InvalidRequest(f"a model is named by its slug, author/model, not by {slug!r}")
+        if slug.startswith(POLICY_PREFIX):
+            if policy is None:
+                policy = slug.removeprefix(POLICY_PREFIX)
+            continue
+        today, more = translate_model(slug)
+        said += more
+        slugs.append(today)
+    return policy, tuple(dict.fromkeys(slugs)), tuple(said)
+
+
+def _structured(body: dict[str, Any]) -> type[BaseModel] | None:
+    form = body.get("response_format")
+    if not isinstance(form, type):
+        return None
+    if not issubclass(form, BaseModel):
+        raise InvalidRequest(f"response_format must be a pydantic model or a mapping, not the class {form.__name__}")
+    body["response_format"] = response_format(form)
+    return form
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        if not isinstance(name + str(value), str) or any(sign in f"{name}{value}" for sign in "\r\n\0"):
+            raise InvalidRequest(f"the header {name!r} must be one line of text")
+
+
+def warner(warn: Callable[[str], None]) -> Callable[[Spelling], None]:
+    """Says each old spelling once."""
+    said: set[str] = set()
+
+    def tell(spelling: Spelling) -> None:
+        if spelling.old not in said:
+            said.add(spelling.old)
+            warn(f"OpenRouter now spells {spelling.old!r} as {spelling.new!r}: the request was translated")
+
+    return tell

@@ -1,0 +1,353 @@
+"""The router: the only class most users meet.
+
+Law: it owns what lives longer than a call (the world, the sessions, the background tasks) and hands each call to a
+pipeline. How a call is treated is said by the policy, and done in the layers.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from random import Random
+from types import TracebackType
+from typing import Any, Final, Self
+
+from orrouter.asking import Asked, Wish, read_wish, warner
+from orrouter.catalog.model import Endpoint, Model
+from orrouter.catalog.refresh import read_models
+from orrouter.core import tags as tagging
+from orrouter.core.call import ALL, Call, Target, Trail, new_request_id
+from orrouter.core.clock import Clock, Cuts, LoopClock
+from orrouter.core.completion import Completion
+from orrouter.core.errors import ModelNotFound, NoRoute, RouterError
+from orrouter.core.events import End
+from orrouter.core.facts import Fact, PolicyReloaded, SpellingTranslated
+from orrouter.core.pipeline import Pipeline
+from orrouter.core.reply import EventStream, Reply
+from orrouter.keeping import Keeper
+from orrouter.middleware.base import World
+from orrouter.middleware.deadline import before_deadline
+from orrouter.policy.build import Built, build
+from orrouter.policy.env import default_model, policy_from_env
+from orrouter.policy.load import Document, load_file
+from orrouter.policy.schema import Policy, read_policy
+from orrouter.readiness import Readiness, check_upstreams
+from orrouter.transport.base import Transport
+from orrouter.wire.structured import parse
+
+Messages = Sequence[Mapping[str, Any]]
+Listener = Callable[[Fact], None]
+DRAIN_S: Final = 10.0
+TARGETS: Final = 1000
+"""Named models whose target is kept ready."""
+_BLANK: Final = Call(trail=Trail("", lambda: 0.0))
+"""What every call is made from: changing a call is ten times cheaper than building one."""
+
+
+class OldSpelling(UserWarning):
+    """A request used a spelling that OpenRouter has since changed; it was translated."""
+
+
+class Router:
+    """Calls LLMs as a policy says. Build one per process and event loop, and share it: calls may run side by side.
+
+    `async with Router.from_file("config/default.yaml") as router:`
+
+    `transport`, `clock` and `random` are the door for tests; `on_fact` is called with every fact as it happens.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        on_fact: Listener | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._env = os.environ if env is None else env
+        self._given, self._on_fact = transport, on_fact
+        self.world = World(clock=clock or LoopClock(), random=random or Random())
+        self._transports: list[Transport] = []
+        self._keeper = Keeper()
+        self._cuts = Cuts()
+        self._warn = warner(lambda text: warnings.warn(text, OldSpelling, stacklevel=5))
+        self._targets: dict[str, Target] = {}
+        self._built = self._build(policy)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, env: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """A router for the policy in a file. Raises PolicyError, which says file, line and column."""
+        document = load_file(path, env=os.environ if env is None else env)
+        return cls(read_policy(document), env=env, **options)
+
+    @classmethod
+    def from_policy(cls, policy: Policy | Mapping[str, Any], **options: Any) -> Self:
+        """A router for a policy in the shape of a policy file. Keys may stand in it: it is code, not a file."""
+        if isinstance(policy, Policy):
+            return cls(policy, **options)
+        return cls(read_policy(_in_code(dict(policy))), **options)
+
+    @classmethod
+    def from_env(cls, *, env: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """A router without a policy file: see `OPENROUTER_API_KEY` and its like in the README."""
+        return cls(read_policy(policy_from_env(os.environ if env is None else env)), env=env, **options)
+
+    # --- calls ----------------------------------------------------------------------------------------
+
+    async def chat(
+        self,
+        messages: Messages,
+        *,
+        policy: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  # the caller's word for its deadline, kept by one timer
+        max_cost: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        **body: Any,
+    ) -> Completion:
+        """Answer `messages` whole. `body` is any further field of the request: model, tools, temperature …
+
+        `timeout` in seconds. A pydantic model as `response_format` makes `parsed` one. Raises RouterError, whose
+        `record` tells what was tried.
+        """
+        body["messages"] = messages
+        return await self._whole("chat/completions", body, Asked(policy, tags, timeout, max_cost, headers, request_id))
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        policy: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        max_cost: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+        **body: Any,
+    ) -> Streaming:
+        """Answer `messages` as they are written: `async with router.stream(...) as events`.
+
+        Raises as `chat` does until the first word; a stream that breaks later raises StreamBroken with what was said.
+        """
+        body["messages"] = messages
+        return Streaming(self, body, Asked(policy, tags, timeout, max_cost, headers, request_id))
+
+    async def embeddings(self, input: Any, **asked: Any) -> Completion:  # noqa: A002  # the field's name upstream
+        """Embeddings of a text or several; `raw["data"]` holds the vectors. Takes what `chat` takes."""
+        return await self._whole("embeddings", *_split({**asked, "input": input}))
+
+    async def completions(self, prompt: Any, **asked: Any) -> Completion:
+        """The older endpoint that goes on with a text. Takes what `chat` takes."""
+        return await self._whole("completions", *_split({**asked, "prompt": prompt}))
+
+    async def _whole(self, endpoint: str, body: dict[str, Any], asked: Asked) -> Completion:
+        wish = read_wish(body, asked)
+        call, pipeline = self._call(endpoint, wish, asked)
+        reply = await self._send(call, pipeline)
+        try:
+            completion = await reply.completion()
+        except BaseException:
+            reply.close()
+            raise
+        if wish.parse is not None:
+            try:
+                completion.parsed = parse(wish.parse, completion)
+            except RouterError as error:
+                error.trail = call.trail
+                raise
+        return completion
+
+    async def begin(self, body: dict[str, Any], asked: Asked) -> Reply:
+        """Ask for a stream and return its reply, first word in hand. Whoever calls this closes it."""
+        wish = read_wish(body, asked)
+        call, pipeline = self._call("chat/completions", wish, asked, streamed=True)
+        return await self._send(call, pipeline)
+
+    def _call(self, endpoint: str, wish: Wish, asked: Asked, *, streamed: bool = False) -> tuple[Call, Pipeline]:
+        clock, tags = self.world.clock, tagging.current(asked.tags)
+        trail = Trail(asked.request_id or new_request_id(), clock.now, self._on_fact)
+        model = wish.models[0] if wish.models else ""
+        name, pipeline = self._built.choose(wish.policy, endpoint, model, tags)
+        trail.policy, trail.endpoint, trail.tags = name, endpoint, tags
+        for spelling in wish.spellings:
+            trail.note(SpellingTranslated(old=spelling.old, new=spelling.new))
+            self._warn(spelling)
+        deadline = None if asked.timeout is None else trail.began + asked.timeout
+        call = _BLANK.to(
+            endpoint=endpoint,
+            body=wish.body,
+            models=wish.models,
+            target=self._target(model),
+            tags=tags,
+            headers=wish.headers,
+            trail=trail,
+            deadline=deadline,
+            streamed=streamed,
+            buffer=1 if streamed else ALL,
+        )
+        return call, pipeline
+
+    def _target(self, model: str) -> Target:
+        target = self._targets.get(model)
+        if target is None:
+            first = next(iter(self.world.upstreams.values()))
+            target = replace(first, model=model or default_model(self._env))
+            if len(self._targets) < TARGETS:
+                self._targets[model] = target
+        return target
+
+    async def _send(self, call: Call, pipeline: Pipeline) -> Reply:
+        self._keeper.begun(self._refresh)
+        try:
+            reply = await (pipeline(call) if call.deadline is None else before_deadline(call, pipeline, self._cuts))
+        except BaseException:
+            self._keeper.over()
+            raise
+        reply.events.on_end(self._over)
+        return reply
+
+    def _over(self, end: End) -> None:
+        self._keeper.over()
+
+    # --- what the upstream tells about itself -----------------------------------------------------------
+
+    async def fetch(self, path: str, upstream: str | None = None, **query: str) -> dict[str, Any]:
+        """The JSON object at a path below an upstream's base URL (the first upstream's where none is named)."""
+        bare, _, extra = path.partition("?")
+        query |= dict(pair.split("=", 1) for pair in extra.split("&") if "=" in pair)
+        call, pipeline = self._call(bare, read_wish({}, Asked()), Asked())
+        if upstream is not None:
+            call = call.to(target=self.world.upstreams[upstream])
+        reply = await self._send(call.to(method="GET", query=query), pipeline)
+        return (await reply.completion()).raw
+
+    async def models(self) -> tuple[Model, ...]:
+        """The models that the upstream lists now."""
+        return read_models(await self.fetch("models", output_modalities="all", limit="1000"))
+
+    async def endpoints(self, model: str) -> tuple[Endpoint, ...]:
+        """Who serves a model now, at what price."""
+        raw = await self.fetch(f"models/{model}/endpoints")
+        return tuple(Endpoint.read(row) for row in raw["data"].get("endpoints") or ())
+
+    async def generation(self, generation_id: str) -> dict[str, Any]:
+        """What one answer cost and how it was made. It is known some seconds after the answer: until then ModelNotFound or NoRoute."""
+        data: dict[str, Any] = (await self.fetch("generation", id=generation_id))["data"]
+        return data
+
+    async def credits(self) -> dict[str, Any]:
+        """`total_credits` and `total_usage` of the account, in USD."""
+        data: dict[str, Any] = (await self.fetch("credits"))["data"]
+        return data
+
+    async def key(self) -> dict[str, Any]:
+        """Limits and usage of the key, in USD; asked under its old path where the new one is not there."""
+        try:
+            data: dict[str, Any] = (await self.fetch("key"))["data"]
+        except (NoRoute, ModelNotFound):
+            data = (await self.fetch("auth/key"))["data"]
+        return data
+
+    # --- the router itself ------------------------------------------------------------------------------
+
+    def health(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """What is known of the far end: gates, breakers, retry budgets, each by its subject."""
+        return self.world.health.show(self.world.clock.now())
+
+    def reset_health(self, subject: str = "") -> int:
+        """Forget what is known of every subject whose name contains `subject`; how many that were."""
+        return self.world.health.reset(subject)
+
+    async def ready(self) -> Readiness:
+        """Ask every upstream that has a key whether it answers and takes the key. Raises nothing: it tells."""
+        return await check_upstreams(self.world.upstreams, self.fetch)
+
+    def reload(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Take a changed policy. Health stays; calls under way end as they began.
+
+        `path`: the file; None: the one it was read from. Raises PolicyError, and then nothing has changed.
+        """
+        file = self._built.policy.document.file if path is None else path
+        self._built = self._build(read_policy(load_file(file, env=self._env)))
+        if self._on_fact is not None:
+            self._on_fact(PolicyReloaded(file=str(file)))
+
+    def _build(self, policy: Policy) -> Built:
+        transport = self._given
+        if transport is None:
+            from orrouter.transport.http import HttpTransport
+
+            transport = HttpTransport({name: policy.upstream(name) for name in policy.upstreams}, self.world.clock)
+        built = build(policy, self.world, transport)
+        self._targets.clear()
+        self._transports.append(transport)
+        return built
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._built.policy
+
+    async def _refresh(self) -> None:
+        """Keep the catalog fresh; a task of the keeper."""
+        from orrouter.keeping import keep_catalog
+
+        if self._given is None and next(iter(self.world.upstreams.values())).dialect == "openrouter":
+            await keep_catalog(self.world, self.fetch, self._on_fact)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose(0.0 if kind is not None else DRAIN_S)
+
+    async def aclose(self, drain: float = DRAIN_S) -> None:
+        """Take no more calls, wait at most `drain` seconds for those under way, then let go of every connection."""
+        await self._keeper.close(drain)
+        transports, self._transports = self._transports, []
+        for transport in transports:
+            await transport.aclose()
+
+
+def _in_code(data: dict[str, Any]) -> Document:
+    """A policy written in code: its keys count as if they came from the environment."""
+    upstreams = data.get("upstreams")
+    names = upstreams if isinstance(upstreams, dict) else {}
+    return Document(data, "<policy>", from_env=frozenset(("upstreams", name, "api_key") for name in names))
+
+
+_ASKED: Final = Asked._fields
+
+
+def _split(given: dict[str, Any]) -> tuple[dict[str, Any], Asked]:
+    """What is said of the call and what is the request's body."""
+    return {name: value for name, value in given.items() if name not in _ASKED}, Asked(
+        **{name: given[name] for name in _ASKED if name in given}
+    )
+
+
+class Streaming:
+    """A stream that is asked for when entered and let go of when left."""
+
+    def __init__(self, router: Router, body: dict[str, Any], asked: Asked) -> None:
+        self._router, self._body, self._asked = router, body, asked
+        self._reply: Reply | None = None
+
+    async def __aenter__(self) -> EventStream:
+        self._reply = await self._router.begin(dict(self._body), self._asked)
+        return self._reply.events
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._reply is not None:
+            self._reply.close()
+
+
