@@ -1,0 +1,131 @@
+"""A far end that costs next to nothing: canned answers over a raw asyncio protocol, in a process of its own.
+
+The model's name chooses the answer: `sick/...` gets HTTP 503, all others a chat answer; a body with `"stream":true`
+gets the same answer as an event stream of `CHUNKS` deltas. Run by the benchmarks; it prints its port and serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+CHUNKS = 200
+WORDS = "the quick brown fox jumps over the lazy dog and runs away from here".split()
+
+
+def _json(status: str, body: bytes, kind: str = "application/json") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nX-Generation-Id: gen-1\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def _answer() -> bytes:
+    text = " ".join(WORDS * 8)
+    return orjson.dumps(
+        {
+            "id": "gen-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "openai/gpt-4o",
+            "provider": "OpenAI",
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "native_finish_reason": "stop",
+                    "message": {"role": "assistant", "content": text, "refusal": None, "reasoning": None},
+                }
+            ],
+            "usage": {"prompt_tokens": 12, "completion_tokens": 104, "total_tokens": 116, "cost": 0.00107},
+        }
+    )
+
+
+def _stream(chunks: int) -> bytes:
+    def event(delta: dict, reason: str | None, **more: object) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason, "native_finish_reason": reason}
+        return b"data: " + orjson.dumps(
+            {
+                "id": "gen-1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "openai/gpt-4o",
+                "provider": "OpenAI",
+                "choices": [choice],
+                **more,
+            }
+        ) + b"\n\n"
+
+    parts = [event({"role": "assistant", "content": ""}, None)]
+    parts += [event({"content": WORDS[at % len(WORDS)] + " "}, None) for at in range(chunks)]
+    usage = {"prompt_tokens": 12, "completion_tokens": chunks, "total_tokens": 12 + chunks, "cost": 0.001}
+    parts += [event({}, "stop"), event({}, "stop", usage=usage), b"data: [DONE]\n\n"]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + body
+
+
+ANSWER = _json("200 OK", _answer())
+SICK = _json("503 Service Unavailable", orjson.dumps({"error": {"code": 503, "message": "Service temporarily overloaded"}}))
+STREAM = _stream(CHUNKS)
+
+
+class Peer(asyncio.Protocol):
+    """One connection: collects a request, answers it at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport, self.seen, self.need = transport, bytearray(), -1
+
+    def data_received(self, data: bytes) -> None:
+        self.seen += data
+        while True:
+            if self.need < 0:
+                end = self.seen.find(b"\r\n\r\n")
+                if end < 0:
+                    return
+                head = bytes(self.seen[:end]).lower()
+                at = head.find(b"content-length:")
+                length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+                self.need = end + 4 + length
+            if len(self.seen) < self.need:
+                return
+            body = self.seen[: self.need]
+            del self.seen[: self.need]
+            self.need = -1
+            # Models and the wish to stream stand near the ends of the body; a megabyte between is not searched.
+            edges = bytes(body[:1200]) + bytes(body[-400:])
+            if b'"sick/' in edges:
+                self.transport.write(SICK)
+            elif b'"stream":true' in edges:
+                self.transport.write(STREAM)
+            else:
+                self.transport.write(ANSWER)
+
+
+async def serve() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Peer, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+@contextlib.contextmanager
+def running() -> Iterator[str]:
+    """The base URL of a far end in its own process, ended on the way out."""
+    process = subprocess.Popen([sys.executable, str(Path(__file__).resolve())], stdout=subprocess.PIPE, text=True)
+    try:
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}/api/v1"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve())
