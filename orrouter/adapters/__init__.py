@@ -1,0 +1,1 @@
+"""Floor 6: a router in the shape of other libraries' clients."""
