@@ -81,11 +81,11 @@ class Options(BaseModel):
         raise NotImplementedError(f"{type(self).__name__} builds no layer")
 
     def says(self) -> str:
-        """What the layer does with these options, in words for people; here its kind and what is not as by default."""
+        """What the layer does with these options, in words for people; here what is not as by default."""
         fields = type(self).model_fields
         written = [
             f"{name} {value}"
             for name in fields
             if (value := getattr(self, name)) != fields[name].get_default(call_default_factory=True)
         ]
-        return f"{self.kind} with {', '.join(written)}" if written else f"{self.kind} with its defaults"
+        return f"works with {', '.join(written)}" if written else "works with its defaults"

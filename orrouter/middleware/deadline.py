@@ -7,6 +7,7 @@ here, until the reply is primed.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Self
@@ -96,15 +97,15 @@ class Deadline:
         self._made: dict[tuple[int, bool], tuple[Clocks, Clocks]] = {}
         self._cuts = Cuts()
 
-    async def __call__(self, call: Call, forward: Handler) -> Reply:
+    def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         if self._clocks:
             call = call.to(clocks=self._over(call))
         if self._total is None:
-            return await forward(call)
+            return forward(call)
         total = call.trail.began + self._total
         if call.deadline is None or call.deadline > total:
             call = call.to(deadline=total)
-        return await before_deadline(call, forward, self._cuts)
+        return before_deadline(call, forward, self._cuts)
 
     def _over(self, call: Call) -> Clocks:
         """The clocks of this try; a frozen value, made once for each case."""

@@ -5,14 +5,14 @@ Law: a value and pure functions, shared by the layers that read or write the obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from orrouter.core.call import Call, Key
-from orrouter.core.errors import InvalidRequest
+from orrouter.core.errors import InvalidRequest, NoRoute
 from orrouter.core.facts import ProviderIgnored
 
 Quantization = Literal[
@@ -24,40 +24,61 @@ Percentiles = Annotated[dict[Literal["p50", "p75", "p90", "p99"], Annotated[floa
 class Sort(BaseModel):
     """`sort` with its pool: `partition: none` sorts the endpoints of all models together."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     by: Literal["price", "throughput", "latency", "exacto"]
+    """What is best."""
     partition: Literal["model", "none"] = "model"
+    """Whether the endpoints of each model are sorted on their own."""
 
 
 class MaxPrice(BaseModel):
     """The dearest endpoint that may serve: `prompt` and `completion` in USD for a million tokens, the others each."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     prompt: Annotated[float | None, Field(ge=0)] = None
+    """USD for a million tokens read."""
     completion: Annotated[float | None, Field(ge=0)] = None
+    """USD for a million tokens written."""
     request: Annotated[float | None, Field(ge=0)] = None
+    """USD a request."""
     image: Annotated[float | None, Field(ge=0)] = None
+    """USD an image."""
     audio: Annotated[float | None, Field(ge=0)] = None
+    """USD for audio, in the upstream's unit."""
 
 
 class Preferences(BaseModel):
     """OpenRouter's `provider` object, every field. Names are provider slugs, as in `endpoints[].tag`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     order: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
+    """Providers to try first, in this order."""
     only: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
+    """The only providers that may serve."""
     ignore: Annotated[tuple[str, ...] | None, Field(min_length=1)] = None
+    """Providers that may not serve."""
     allow_fallbacks: bool | None = None
+    """Whether providers beyond `order` may serve (OpenRouter: true)."""
     require_parameters: bool | None = None
+    """Whether only providers may serve that take every field of the request."""
     data_collection: Literal["allow", "deny"] | None = None
+    """deny: only providers that do not keep prompts."""
     zdr: bool | None = None
+    """Whether only endpoints of zero data retention may serve."""
     enforce_distillable_text: bool | None = None
+    """Whether only models may serve whose answers may be used for training."""
     quantizations: Annotated[tuple[Quantization, ...] | None, Field(min_length=1)] = None
+    """The precisions that may serve."""
     sort: Literal["price", "throughput", "latency", "exacto"] | Sort | None = None
+    """What the best provider is best at; without it OpenRouter balances price and uptime."""
     max_price: MaxPrice | None = None
+    """The dearest endpoint that may serve."""
     preferred_min_throughput: float | Percentiles | None = None
+    """Tokens a second below which an endpoint is asked later; a number or one for each percentile."""
     preferred_max_latency: float | Percentiles | None = None
+    """Seconds to the first token above which an endpoint is asked later; a number or one for each percentile."""
     options: dict[str, dict[str, Any]] | None = None
+    """Further fields for single providers, by their slug."""
 
     def sent(self) -> dict[str, Any]:
         """As it goes over the wire."""
@@ -65,34 +86,80 @@ class Preferences(BaseModel):
 
 
 def meet(policy: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Both preferences at once: the narrower of each field. Raises InvalidRequest when nothing fits both."""
+    """Both preferences at once: the narrower of each field. Raises NoRoute when nothing fits both.
+
+    An `order` without fallbacks is a list of who may serve, like `only`, and is met as one.
+    """
     met = dict(policy)
     for field, value in asked.items():
-        if value is None:
+        if value is None or value == [] or value == ():
             continue
         narrower = _NARROWER.get(field)
         met[field] = value if field not in met or narrower is None else narrower(field, met[field], value)
+    if strict_order(policy) or strict_order(asked):
+        allowed = [names for side in (policy, asked) if (names := who_may_serve(side))]
+        met["only"] = list(allowed[0]) if len(allowed) == 1 else _both("only", *allowed)
     if "order" in met and "only" in met:
-        allowed = {name.lower() for name in met["only"]}
-        met["order"] = [name for name in met["order"] if name.lower() in allowed] or list(met["only"])
+        met["order"] = [name for name in _names(met["order"]) if _is_one_of(name, met["only"])] or list(met["only"])
     return met
 
 
+def refine(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
+    """What the same hand wrote for all and for some: met, but the special word for `order` and `sort` stands.
+
+    Raises NoRoute when nothing fits both.
+    """
+    orderly = {name: value for name, value in general.items() if name not in special or name not in _TASTE}
+    return meet(orderly, special)
+
+
+def strict_order(wanted: Mapping[str, Any]) -> bool:
+    """Whether nobody beyond `order` may serve."""
+    return bool(wanted.get("order")) and wanted.get("allow_fallbacks") is False
+
+
+def who_may_serve(wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """The providers that `only`, or an `order` without fallbacks, leaves; empty: any."""
+    only = _names(wanted.get("only"))
+    if not strict_order(wanted):
+        return only
+    order = _names(wanted.get("order"))
+    return tuple(name for name in order if _is_one_of(name, only)) if only else order
+
+
+def _slug(name: str) -> str:
+    """A provider's slug, from its slug or its display name."""
+    return name.lower().replace(" ", "-")
+
+
+def _base(name: str) -> str:
+    """A provider's slug without a variant: `deepinfra` of `deepinfra/turbo`."""
+    return _slug(name).partition("/")[0]
+
+
+def _is_one_of(name: str, names: Iterable[str]) -> bool:
+    """Whether one of the names means this provider; a slug means all of its variants too."""
+    own = {_slug(name), _base(name)}
+    return any(_slug(one) in own for one in names)
+
+
 def _both(field: str, one: Any, other: Any) -> list[str]:
-    kept = [name for name in _names(other) if name.lower() in {known.lower() for known in _names(one)}]
+    ours, theirs = _names(one), _names(other)
+    kept = [name for name in theirs if _is_one_of(name, ours)]
+    kept += [name for name in ours if name not in kept and _is_one_of(name, theirs) and not _is_one_of(name, kept)]
     if not kept:
-        raise InvalidRequest(
-            f"provider.{field} of the policy ({', '.join(_names(one))}) and of the call ({', '.join(_names(other))}) "
-            "share nothing: no provider could serve"
+        raise NoRoute(
+            f"no provider is left: provider.{field} of the policy ({', '.join(ours)}) and of the call "
+            f"({', '.join(theirs)}) share none"
         )
     return kept
 
 
 def _order(field: str, one: Any, other: Any) -> list[str]:
-    """The caller's order among the policy's providers; the policy's own where they share none."""
-    known = {name.lower() for name in _names(one)}
-    kept = [name for name in _names(other) if name.lower() in known]
-    return kept + [name for name in _names(one) if name.lower() not in {name.lower() for name in kept}]
+    """The caller's order among the policy's providers, then the rest of the policy's."""
+    ours = _names(one)
+    kept = [name for name in _names(other) if _is_one_of(name, ours)]
+    return kept + [name for name in ours if not _is_one_of(name, kept)]
 
 
 def _either(field: str, one: Any, other: Any) -> list[str]:
@@ -142,6 +209,31 @@ _NARROWER: Mapping[str, Callable[[str, Any, Any], Any]] = {
     "options": lambda field, one, other: {**other, **one},
 }
 """How two values of a field meet. A field that nobody here knows takes the caller's value."""
+_TASTE = ("order", "sort")
+"""Fields that say who is liked best and not who may serve."""
+
+
+def asked_of(call: Call) -> Mapping[str, Any]:
+    """The `provider` object of the request; empty without one. Raises InvalidRequest when it is no object."""
+    asked = call.body.get("provider")
+    if not asked:
+        return _NOTHING
+    if not isinstance(asked, Mapping):
+        raise InvalidRequest(f"provider must be an object, as in {{'sort': 'price'}}, not {asked!r}")
+    return asked
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def may_serve(call: Call, provider: str) -> bool:
+    """Whether the request lets this provider serve; one that it does not mention may."""
+    wanted = asked_of(call)
+    if _is_one_of(provider, _names(wanted.get("ignore"))):
+        return False
+    listed = who_may_serve(wanted)
+    return not listed or _base(provider) in {_base(name) for name in listed}
+
 
 def ignoring(call: Call, providers: list[str], reason: str, added_by: Key[tuple[str, ...]]) -> Call:
     """`call` with these providers left out, where another may remain.
@@ -149,12 +241,13 @@ def ignoring(call: Call, providers: list[str], reason: str, added_by: Key[tuple[
     What was added hangs on the call under `added_by`, so that the layer which added it, and no other, can take
     it back. Another provider remains unless `only`, or `order` without fallbacks, says otherwise.
     """
-    wanted: dict[str, Any] = dict(call.body.get("provider") or {})
-    listed = wanted.get("only") or (wanted.get("order") if wanted.get("allow_fallbacks") is False else None)
-    if listed and not {name.lower() for name in _names(listed)} - {name.lower() for name in providers}:
+    wanted = dict(asked_of(call))
+    before = _names(wanted.get("ignore"))
+    out = {_base(name) for name in (*before, *providers)}
+    listed = who_may_serve(wanted)
+    if listed and out.issuperset(_base(name) for name in listed):
         return call
-    before = list(_names(wanted.get("ignore")))
-    added = tuple(name for name in providers if name not in before)
+    added = tuple(name for name in providers if not _is_one_of(name, before))
     if not added:
         return call
     for name in added:

@@ -76,7 +76,8 @@ class RetryOptions(Options):
             return "asks no target twice"
         return (
             f"up to {self.attempts} tries at a target, pauses drawn from up to {show_duration(self.initial)} doubling to "
-            f"{show_duration(self.max)}, at most {show_duration(self.patience)} while another target could serve"
+            f"{show_duration(self.max)}, at most {show_duration(self.patience)} while another target could serve, "
+            f"{show_duration(PATIENCE_LAST_S)} where none could"
         )
 
 
@@ -193,9 +194,8 @@ class Retry:
                     if failure is not None:
                         first, failure = failure, None
                         raise first
-                    reply = await round_.ask(forward)
-                    round_.succeeded()
-                    return reply
+                    # Not kept in a local: the first error knows this frame, and would hold a reply that is dropped.
+                    return await round_.ask(forward)
         except Refused as refusal:
             raise error from refusal  # What the upstream said tells more than that we would not ask again.
         raise error
@@ -353,14 +353,14 @@ class _Round:
         return self._delay
 
     async def ask(self, forward: Handler) -> Reply:
-        if self._dropped:
-            return await forward(self._call)
-        self._asked = self._call
-        return await self._layer.ask(self._call, forward)
-
-    def succeeded(self) -> None:
         layer = self._layer
+        if self._dropped:
+            reply = await forward(self._call)
+        else:
+            self._asked = self._call
+            reply = await layer.ask(self._call, forward)
         layer.bucket(self._call.target).give(self._drawn, layer.world.clock.now())
+        return reply
 
 
 def _never(state: RetryCallState) -> bool:

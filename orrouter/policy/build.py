@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 from orrouter.core.call import Target
 from orrouter.core.errors import PolicyError
@@ -111,14 +111,13 @@ def _layers(policy: Policy, stack: tuple[Layer, ...], world: World) -> list[Midd
 def _layer(policy: Policy, options: Options, written: Layer | None, world: World) -> Middleware:
     """One layer at work. What a layer refuses, or an installed package fails at, is said at its place."""
     try:
-        middleware: Any = options.build(world)  # an installed package may give anything
+        layer: Any = options.build(world)  # an installed package may give anything
     except Exception as error:
         if written is None:
             raise
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise policy.document.error(written.place, f"{written.kind} cannot be built: {said}") from error
-    if written is not None and not callable(middleware):
+    if written is not None and not callable(layer):
         hint = "its build() must return an async function of a call and a handler"
         raise policy.document.error(written.place, f"{written.kind} built no layer", hint=hint)
-    built: Middleware = middleware
-    return built
+    return cast("Middleware", layer)
