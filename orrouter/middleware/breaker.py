@@ -78,6 +78,21 @@ class BreakerOptions(Options):
                 )
         return self
 
+    def says(self) -> str:
+        """In words, for `explain`."""
+        if self.mode == "forced_open":
+            return "lets nothing through"
+        if self.mode == "disabled":
+            return "does nothing"
+        when = f"{self.consecutive} failures in a row, or {self.failure_rate:.0%} of {self.min_calls} calls and more"
+        if self.mode == "metrics_only":
+            return f"counts when a model, or one provider of it, would be left alone ({when}), and refuses nothing"
+        longest = f"{show_duration(self.max_open_with_fallback)} ({show_duration(self.max_open)} where nobody else is left)"
+        return (
+            f"leaves a model, or one provider of it, alone after {when} in {show_duration(self.window)}: "
+            f"for {show_duration(self.open)}, doubling to {longest}"
+        )
+
     def rules(self) -> Rules:
         """What its circuits go by."""
         rules = Rules(
