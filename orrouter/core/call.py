@@ -87,8 +87,9 @@ class Attempt:
     def cost(self) -> int | None:
         """What the upstream says it charged, in nano-USD; None: it has not said."""
         cost = self.usage.get("cost") if self.usage else None
-        told = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < float("inf")
-        return nano(cost) if told else None
+        if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < float("inf"):
+            return None
+        return nano(cost)
 
     def record(self, began: float) -> AttemptRecord:
         """The try as a frozen value, its times counted from `began`."""
@@ -129,7 +130,7 @@ class Trail:
     """What has happened to one logical call so far: the one mutable thing on the road."""
 
     __slots__ = (
-        "attempts", "began", "content", "endpoint", "ended", "facts", "listener", "now", "outcome", "policy",
+        "attempts", "began", "content", "ended", "endpoint", "facts", "listener", "now", "outcome", "policy",
         "purses", "request_id", "retries", "sent", "tags",
     )  # fmt: skip
 
@@ -199,8 +200,9 @@ class Call:
     """What is asked.
 
     `body` is the request without model and stream; `models` the models the caller named, first choice first;
-    `streamed` that the caller reads events as they come; `deadline` the loop time at which the whole call ends; `buffer` how many semantic events are in hand before
-    anybody above sees the reply; `last` says that no further target could serve.
+    `streamed` that the caller reads events as they come; `deadline` the loop time at which the whole call ends;
+    `buffer` how many semantic events are in hand before anybody above sees the reply; `last` says that no further
+    target could serve.
     """
 
     endpoint: str = "chat/completions"
@@ -223,12 +225,13 @@ class Call:
 
     def to(self, **changes: Any) -> Self:
         """This call with some fields changed; unknown names are a TypeError."""
-        if not changes.keys() <= _FIELDS:
-            raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - _FIELDS))}")
-        other = object.__new__(type(self))
         # dataclasses.replace costs ten times as much, and this is walked several times a call.
-        other.__dict__.update(self.__dict__)
-        other.__dict__.update(changes)
+        other = object.__new__(type(self))
+        fields = other.__dict__
+        fields.update(self.__dict__)
+        fields.update(changes)
+        if len(fields) != len(self.__dict__):
+            raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - self.__dict__.keys()))}")
         return other
 
     def charge(self, limit: Any) -> Self:
@@ -251,6 +254,3 @@ class Call:
     def completes(self) -> bool:
         """Whether the answer is written by a model, so that it can be streamed."""
         return self.endpoint in ("chat/completions", "completions")
-
-
-_FIELDS = frozenset(Call.__dataclass_fields__)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-
 NEVER = float("inf")
+_running_loop = asyncio.get_running_loop
 
 
 class Clock(Protocol):
@@ -35,12 +35,15 @@ class LoopClock:
     """The clock of the running event loop, and the machine's wall clock."""
 
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        """The loop's time."""
+        return _running_loop().time()
 
     def wall(self) -> float:
+        """The machine's time."""
         return time.time()
 
     async def sleep(self, delay: float) -> None:
+        """Wait on the loop."""
         await asyncio.sleep(delay)
 
 
@@ -105,6 +108,7 @@ class Cut:
             return
         self._fired = False
         left = task.uncancel()
+        del task  # The error below knows this frame, and would hold the task with everything that it holds.
         if kind is not None and issubclass(kind, asyncio.CancelledError) and left <= self._before:
             raise self._error() from None
 

@@ -34,7 +34,7 @@ class Completion:
 
     @property
     def message(self) -> dict[str, Any]:
-        """The message of the first choice: role, content, tool_calls, reasoning, refusal, images, audio …"""
+        """The message of the first choice: role, content, tool_calls, reasoning, refusal, images, audio."""
         message = self.choice.get("message")
         return message if isinstance(message, dict) else {}
 
@@ -61,7 +61,8 @@ class Completion:
     @property
     def finish_reason(self) -> str | None:
         """Why the first choice ended: stop, length, tool_calls, content_filter."""
-        return self.choice.get("finish_reason")
+        reason = self.choice.get("finish_reason")
+        return reason if isinstance(reason, str) else None
 
     @property
     def id(self) -> str | None:

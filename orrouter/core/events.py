@@ -47,15 +47,13 @@ class Chunk:
 
     __slots__ = ("data", "failed", "finish_reason", "raw", "semantic", "slow", "text", "usage")
 
-    def __init__(self, raw: bytes, data: Json) -> None:
-        self.raw, self.data = raw, data
+    def __init__(self, raw: bytes, data: Json, text: str = "") -> None:
+        self.raw, self.data, self.text = raw, data, text
+        self.semantic = text != ""
+        self.finish_reason: str | None = None
+        self.usage: Mapping[str, Any] | None = None
         self.failed = False
         """True when the event may tell of a failure and has to be judged."""
-        self.text: str = ""
-        self.finish_reason: str | None = None
-        usage = data.get("usage")
-        self.usage: Mapping[str, Any] | None = usage if type(usage) is dict else None
-        self.semantic = False
         self.slow = False
         """True inside a tool call or a reasoning block: silence may last longer there."""
 
@@ -82,7 +80,8 @@ class Whole:
 
     def __init__(self, raw: bytes, data: Json) -> None:
         self.raw, self.data = raw, data
-        self.finish_reason: str | None = first_choice(data).get("finish_reason")
+        reason = first_choice(data).get("finish_reason")
+        self.finish_reason: str | None = reason if type(reason) is str else None
         usage = data.get("usage")
         self.usage: Mapping[str, Any] | None = usage if type(usage) is dict else None
         self.semantic = True

@@ -69,6 +69,7 @@ class Gate:
         return max(0.0, self.until - now)
 
     def show(self, now: float) -> Mapping[str, Any]:
+        """Seconds until it opens."""
         return {"waits_s": round(self.wait(now), 3)}
 
 
@@ -111,6 +112,7 @@ class Bucket:
         self._level = min(self._rules.capacity, self._level + units)
 
     def show(self, now: float) -> Mapping[str, Any]:
+        """The units that are left."""
         self._fill(now)
         return {"retry_units": round(self._level, 1)}
 

@@ -22,7 +22,7 @@ _PRICE = re.compile(r"\$(?P<amount>\d+(?:\.\d+)?)(?:/(?P<unit>[MK]|token))?", re
 _UNITS = {"M": Decimal(1_000_000), "K": Decimal(1_000), "token": Decimal(1), None: Decimal(1)}
 
 
-def nano(usd: Decimal | str | int | float) -> int:
+def nano(usd: Decimal | str | float) -> int:
     """USD as whole nano-USD, rounded up; a float is read by its shortest decimal form, as JSON printed it.
 
     Raises ValueError when `usd` is no finite number, or one beyond reason.

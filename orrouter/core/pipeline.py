@@ -35,6 +35,7 @@ class Pipeline:
         self.handler: Handler = handler
 
     def __call__(self, call: Call) -> Awaitable[Reply]:
+        """Send a call down the road."""
         return self.handler(call)
 
 

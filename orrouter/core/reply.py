@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from orrouter.core.call import ALL, Attempt
@@ -44,7 +46,18 @@ class EventStream:
     `completion` is the whole answer once it has ended; `partial` what was said so far.
     """
 
-    __slots__ = ("__weakref__", "_end", "_enders", "_fold", "_loop", "_ready", "_said", "_source", "_usage", "_watchers")
+    __slots__ = (
+        "__weakref__",
+        "_end",
+        "_enders",
+        "_fold",
+        "_loop",
+        "_ready",
+        "_said",
+        "_source",
+        "_usage",
+        "_watchers",
+    )
 
     def __init__(self, source: Source, fold: Fold) -> None:
         self._source, self._fold = source, fold
@@ -61,7 +74,7 @@ class EventStream:
 
         What `look` raises ends the stream and reaches the reader behind the events that came before.
         """
-        self._watchers.append(look)
+        self._watchers = [*self._watchers, look]  # A new list: one that is being walked stays as it is.
 
     def on_end(self, tell: Tell) -> None:
         """Tell the end once, on every road out, in the order asked; at once when it is over already."""
@@ -95,13 +108,21 @@ class EventStream:
             await self._read()
         event, seen = self._ready.popleft()
         if seen != len(self._watchers):
-            try:
-                for look in self._watchers[seen:]:
-                    look(event)
-            except BaseException as error:
-                self._ended(error)
-                raise
+            self._show_late(event, seen)
         return event
+
+    def _show_late(self, event: Event, seen: int) -> None:
+        """Show an event that was read before they came to the watchers behind the first `seen`."""
+        try:
+            for look in self._watchers[seen:]:
+                look(event)
+        except BaseException as error:
+            objection = _no_clean_end(error)
+            self._ready.clear()
+            end = self._ended(objection)
+            if end.error is None:  # The upstream had said it all; for whoever reads it is broken all the same.
+                self._end = replace(end, error=objection)
+            raise objection from objection.__cause__
 
     def _last_word(self) -> BaseException:
         """What a reader gets behind the last event: a clean end only where the upstream said it all, or on close."""
@@ -122,6 +143,8 @@ class EventStream:
             if isinstance(error, Exception):
                 return []  # raised by whoever asked, behind the events in hand
             raise
+        if self._end is not None:
+            return []  # closed meanwhile, by somebody else
         if batch:
             batch = self._take(batch)
         if not batch or self._source.over:
@@ -136,22 +159,28 @@ class EventStream:
             try:
                 for look in watchers:
                     look(event)
-            except Exception as error:
+            except BaseException as error:
                 self._ended(error)
-                return batch[:place]
+                if isinstance(error, Exception):
+                    return batch[:place]
+                raise
+            if self._end is not None:
+                return []  # closed by a watcher
             if event.usage is not None:
                 self._usage = event.usage
             self._said.append(event)
             self._ready.append((event, seen))
         return batch
 
-    def _ended(self, error: BaseException | None) -> None:
+    def _ended(self, error: BaseException | None) -> End:
+        """How it ended; the first time, let go of the upstream and tell everybody."""
         if self._end is not None:
-            return
+            return self._end
         if isinstance(error, RouterError) and getattr(error, "partial", None) == "":
             error.partial = self.partial  # type: ignore[attr-defined]  # just seen to be there
-        self._end = End(self.finish_reason, self._usage, error)
-        _leave(self._source, self._enders, self._end, self._loop)
+        end = self._end = End(self.finish_reason, self._usage, None if error is None else _no_clean_end(error))
+        _leave(self._source, self._enders, end, self._loop)
+        return end
 
     async def rest(self) -> Completion:
         """Read on to the end and fold the whole answer. Raises what broke it."""
@@ -169,9 +198,12 @@ class EventStream:
 
     def __del__(self) -> None:
         # Dropped unread, from whatever thread: only post it.
-        if self._end is None and not self._loop.is_closed():
-            end = End(None, self._usage, GeneratorExit())
-            self._loop.call_soon_threadsafe(_leave, self._source, self._enders, end, self._loop)
+        loop = getattr(self, "_loop", None)  # There is none when it was built outside of a loop, which has raised.
+        if loop is None or self._end is not None:
+            return
+        self._end = End(self.finish_reason, self._usage, GeneratorExit())
+        with suppress(RuntimeError):  # The loop is closed: nobody is left to be told.
+            loop.call_soon_threadsafe(_leave, self._source, self._enders, self._end, loop)
 
     @property
     def ended(self) -> bool:
@@ -201,6 +233,7 @@ class EventStream:
 
 def _leave(source: Source | None, enders: Sequence[Tell], end: End, loop: asyncio.AbstractEventLoop) -> None:
     """Close the source, then tell every ender; what one raises never stops the next."""
+    stop: BaseException | None = None
     if source is not None:
         try:
             source.close()
@@ -209,8 +242,21 @@ def _leave(source: Source | None, enders: Sequence[Tell], end: End, loop: asynci
     for tell in enders:
         try:
             tell(end)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit) as error:
+            stop = error  # Raised once everybody has been told.
+        except BaseException as error:  # A CancelledError too: it is not the caller's.
             loop.call_exception_handler({"message": "an ender failed", "exception": error})
+    if stop is not None:
+        raise stop
+
+
+def _no_clean_end(error: BaseException) -> BaseException:
+    """The error, unless it would pass for a clean end of the stream; generators guard themselves in the same way."""
+    if not isinstance(error, StopAsyncIteration):
+        return error
+    guarded = RuntimeError("StopAsyncIteration was raised by a source or a watcher of a stream")
+    guarded.__cause__ = error
+    return guarded
 
 
 class Reply:

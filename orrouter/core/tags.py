@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Final
 
-_EMPTY: Final[Mapping[str, str]] = {}
+_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 _TAGS: ContextVar[Mapping[str, str]] = ContextVar("orrouter_tags", default=_EMPTY)
 
 
@@ -28,5 +29,5 @@ def tags(**more: str) -> Iterator[None]:
 
 
 def current(own: Mapping[str, str] | None) -> Mapping[str, str]:
-    """The tags of the context with a call's own over them; a copy, so that the caller may use its dict again."""
+    """The tags of the context with a call's own over them; never the caller's dict, which it may use again."""
     return {**_TAGS.get(), **own} if own else _TAGS.get()

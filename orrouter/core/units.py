@@ -29,7 +29,7 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is no size: write 512KiB, 20MiB or 1GB")
     whole, _, rest = match["number"].partition(".")
-    return int(whole + rest) * _BYTES[match["unit"]] // 10 ** len(rest)
+    return int(whole + rest) * _BYTES[match["unit"]] // int("1" + "0" * len(rest))
 
 
 def show_duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -43,6 +44,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._jump)
 
     def time(self) -> float:
+        """Seconds that have passed."""
+        # A timer is due when it is less than this ahead. Some months out floats lie further apart than the usual
+        # nanosecond, and one that is due exactly now would never be.
+        self._clock_resolution = max(1e-9, math.ulp(self._jump.passed))
         return self._jump.passed
 
 
@@ -53,18 +58,21 @@ class VirtualClock:
         self._epoch = epoch
 
     def now(self) -> float:
+        """The loop's virtual time."""
         return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
+        """The epoch, and the virtual time that has passed since."""
         return self._epoch + self.now()
 
     async def sleep(self, delay: float) -> None:
+        """Let virtual time pass."""
         await asyncio.sleep(delay)
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in virtual time to its end."""
-    loop = VirtualLoop()
+def run_virtual(main: Coroutine[Any, Any, T], loop: VirtualLoop | None = None) -> T:
+    """Run a coroutine in virtual time to its end, in a loop of its own or the one given, which is closed after it."""
+    loop = loop or VirtualLoop()
     try:
         asyncio.set_event_loop(loop)
         return loop.run_until_complete(main)
