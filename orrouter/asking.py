@@ -5,6 +5,7 @@ Law: pure but for the clock it is handed. The router chooses the pipeline and se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,11 @@ from orrouter.wire.spelling import Spelling, translate, translate_headers, trans
 from orrouter.wire.structured import response_format
 
 _NONE: Final[Mapping[str, str]] = {}
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What RFC 9110 calls a token."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_MAX_COST: Final = "x-max-cost"
+"""A header that no upstream knows: sent on, it would look like a limit and be none."""
 POLICY_PREFIX: Final = "policy/"
 """`model: policy/NAME` chooses a policy, for callers who can only name a model."""
 
@@ -48,16 +54,18 @@ def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
         raise PolicyError(
             "max_cost is not known yet: limits on money come with a later version", key="max_cost", hint="leave it out"
         )
-    if asked.timeout is not None and not 0 < asked.timeout < float("inf"):
+    if asked.timeout is not None and not _is_time(asked.timeout):
         raise InvalidRequest(f"timeout must be a number of seconds above 0, not {asked.timeout!r}")
     if "stream" in body and body.pop("stream"):
         raise InvalidRequest("a stream is read with router.stream(...), which needs no stream=True")
+    if isinstance(body.get("messages"), str):
+        raise InvalidRequest("messages must be a list: write [{'role': 'user', 'content': 'Hello'}]")
     policy, models, said = _models(body, asked.policy)
     parse = _structured(body)
     translated, more = translate(body)
     if asked.headers:
+        _check_headers(asked.headers)
         headers, even_more = translate_headers(asked.headers)
-        _check_headers(headers)
         return Wish(translated, models, policy, headers, parse, (*said, *more, *even_more))
     return Wish(translated, models, policy, _NONE, parse, said + more)
 
@@ -99,10 +107,20 @@ def _structured(body: dict[str, Any]) -> type[BaseModel] | None:
     return form
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def _is_time(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 < seconds < float("inf")
+
+
+def _check_headers(headers: Mapping[Any, Any]) -> None:
     for name, value in headers.items():
-        if not isinstance(name + str(value), str) or any(sign in f"{name}{value}" for sign in "\r\n\0"):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise InvalidRequest(f"{name!r} is no name of a header")
+        if not isinstance(value, str) or _CONTROL.search(value):
             raise InvalidRequest(f"the header {name!r} must be one line of text")
+        if name.lower() == _MAX_COST:
+            raise PolicyError(
+                f"{name} is not known yet: limits on money come with a later version", key=name, hint="leave it out"
+            )
 
 
 def warner(warn: Callable[[str], None]) -> Callable[[Spelling], None]:

@@ -7,7 +7,7 @@ a field nobody here knows survives with its last value.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from orrouter.core.call import Attempt, Trail
 from orrouter.core.completion import Completion
@@ -15,8 +15,29 @@ from orrouter.core.events import Event, Json, Whole
 
 _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "arguments", "transcript", "data"})
 """Texts that arrive in pieces."""
-_PIECES = frozenset({"text", "summary", "data", "arguments"})
+_SPOKEN = frozenset({"text", "reasoning", "reasoning_content", "reasoning_details", "refusal"})
+"""What a choice without delta and message says itself (completions)."""
+_PIECES = frozenset({"text", "summary", "data"})
 """Texts that arrive in pieces inside a reasoning detail."""
+_BEFORE = 16
+"""How many reasoning details back one may be that goes on."""
+
+
+class _Pieces:
+    """A text that arrives in pieces, joined once at the end: joining each time would be quadratic."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, text: str) -> None:
+        self.parts = [text]
+
+
+class _Calls(dict[int, Json]):
+    """Tool calls by their index."""
+
+
+class _Details(list[Json]):
+    """Reasoning details in their order."""
 
 
 def completion_of(events: Sequence[Event], attempt: Attempt, trail: Trail) -> Completion:
@@ -30,121 +51,185 @@ def fold(chunks: Iterable[Json]) -> Json:
     """Chunk objects of one stream as one answer in the shape of `chat.completion` or `text_completion`."""
     whole: Json = {}
     choices: dict[int, Json] = {}
+    before: Json = {}
     for chunk in chunks:
-        for name, value in chunk.items():
-            if name == "choices":
-                for choice in value or ():
-                    if isinstance(choice, dict):
-                        _add_choice(choices, choice)
-            elif value is not None or name not in whole:
-                whole[name] = value
+        said = chunk.get("choices")
+        for choice in said if type(said) is list else ():
+            if type(choice) is dict:
+                _add_choice(choices, choice)
+        if chunk.keys() != before.keys() or None in chunk.values():  # Else the last of a run of like chunks speaks.
+            _add_envelope(whole, before)
+        before = chunk
+    _add_envelope(whole, before)
     legacy = any("text" in choice for choice in choices.values())
     whole["object"] = "text_completion" if legacy else "chat.completion"
     whole["choices"] = [_finished(choices[index], index) for index in sorted(choices)]
     return whole
 
 
+def _add_envelope(whole: Json, chunk: Json) -> None:
+    for name, value in chunk.items():
+        if name != "choices" and (value is not None or name not in whole):
+            whole[name] = value
+
+
 def _add_choice(choices: dict[int, Json], choice: Json) -> None:
     at = choice.get("index")
-    kept = choices.setdefault(at if isinstance(at, int) else 0, {})
+    kept = choices.setdefault(at if type(at) is int else 0, {})
     for name, value in choice.items():
         if name == "delta":
-            message = kept.setdefault("message", {"role": "assistant", "content": None})
-            if isinstance(value, dict):
+            message = kept.get("message")
+            if type(message) is not dict:
+                message = kept["message"] = {"role": "assistant", "content": None}
+            if type(value) is dict:
                 _add_delta(message, value)
-        elif name == "text":
-            kept.setdefault(name, []).append(value or "")
-        elif name == "logprobs" and isinstance(value, dict):
-            _add_lists(kept.setdefault(name, {}), value)
+        elif name in _SPOKEN:
+            _add(kept, name, value)
+        elif name == "logprobs" and type(value) is dict:
+            _lengthen(_own(kept, name, dict), value)
         elif value is not None or name not in kept:
             kept[name] = value
 
 
 def _add_delta(message: Json, delta: Json) -> None:
     for name, value in delta.items():
-        if value is None:
-            message.setdefault(name, None)
-        elif name in _JOINED and isinstance(value, str):
+        if name in _JOINED and type(value) is str:
             _append(message, name, value)
-        elif name == "tool_calls" and isinstance(value, list):
-            _add_calls(message.setdefault(name, {}), value)
-        elif name == "reasoning_details" and isinstance(value, list):
-            _add_details(message, value)
-        elif name in ("audio", "function_call") and isinstance(value, dict):
-            _add_delta(message.setdefault(name, {}), value)
-        elif isinstance(value, list):
-            message.setdefault(name, []).extend(value)
         else:
-            message[name] = value
+            _add(message, name, value)
+
+
+def _add(message: Json, name: str, value: Any) -> None:
+    """One field of a delta that is no text in pieces, or may be none."""
+    if value is None:
+        message.setdefault(name, None)
+    elif name in _SPOKEN and type(value) is str:
+        _append(message, name, value)
+    elif name == "tool_calls" and type(value) is list:
+        _add_calls(_own(message, name, _Calls), value)
+    elif name == "reasoning_details" and type(value) is list:
+        _add_details(_own(message, name, _Details), value)
+    elif name in ("audio", "function_call") and type(value) is dict:
+        _add_delta(_own(message, name, dict), value)
+    elif type(value) is list:
+        _texts_as_parts(message, name)
+        _own(message, name, list).extend(value)
+    elif value != "" or name not in message:
+        message[name] = value
+
+
+C = TypeVar("C", _Calls, _Details, Json, list[Any])
+
+
+def _own(kept: Json, name: str, kind: type[C]) -> C:
+    """The collection under a name; it is begun where there is none, or an empty value."""
+    found = kept.get(name)
+    if type(found) is not kind:
+        found = kept[name] = kind()
+    return found
 
 
 def _append(kept: Json, name: str, text: str) -> None:
-    """Collect the pieces in a list and join them once at the end: joining each time would be quadratic."""
-    pieces = kept.get(name)
-    if isinstance(pieces, list):
-        pieces.append(text)
+    found = kept.get(name)
+    if type(found) is _Pieces:
+        found.parts.append(text)
+    elif type(found) is list:
+        found.append({"type": "text", "text": text})
     else:
-        kept[name] = [text]
+        kept[name] = _Pieces(text)
 
 
-def _add_calls(calls: dict[int, Json], deltas: list[Any]) -> None:
+def _texts_as_parts(kept: Json, name: str) -> None:
+    """A content that goes on in parts, after words that were plain text."""
+    found = kept.get(name)
+    if type(found) is _Pieces:
+        kept[name] = [{"type": "text", "text": "".join(found.parts)}] if any(found.parts) else []
+
+
+def _add_calls(calls: _Calls, deltas: list[Any]) -> None:
     for place, delta in enumerate(deltas):
-        if not isinstance(delta, dict):
+        if type(delta) is not dict:
             continue
         at = delta.get("index")
-        call = calls.setdefault(at if isinstance(at, int) else place, {})
+        call = calls.setdefault(at if type(at) is int else _place_of(calls, delta, place, len(deltas)), {})
         for name, value in delta.items():
-            if name == "function" and isinstance(value, dict):
-                _add_delta(call.setdefault(name, {"arguments": []}), value)
-            elif value is not None and name != "index":
+            if name == "function" and type(value) is dict:
+                _add_delta(_function(call), value)
+            elif name != "index" and value is not None and (value != "" or name not in call):
                 call[name] = value
 
 
-def _add_details(message: Json, details: list[Any]) -> None:
-    kept: list[Json] = message.setdefault("reasoning_details", [])
+def _place_of(calls: _Calls, delta: Json, place: int, several: int) -> int:
+    """Where a delta without index belongs: a new id begins a call, and without one it goes on with the last."""
+    made = delta.get("id")
+    if made:
+        known = next((at for at, call in calls.items() if call.get("id") == made), None)
+        return max(calls, default=-1) + 1 if known is None else known
+    return place if several > 1 else max(calls, default=0)
+
+
+def _function(call: Json) -> Json:
+    found: Json | None = call.get("function")
+    if found is None:
+        found = call["function"] = {"arguments": _Pieces("")}
+    return found
+
+
+def _add_details(kept: _Details, details: list[Any]) -> None:
     for detail in details:
-        if not isinstance(detail, dict):
+        if type(detail) is not dict:
             continue
-        same = next((old for old in reversed(kept) if _continues(old, detail)), None)
+        same = _continued(kept, detail)
         if same is None:
-            kept.append(dict(detail))
-            continue
+            same = {}
+            kept.append(same)
         for name, value in detail.items():
-            if name in _PIECES and isinstance(value, str):
-                same[name] = (same.get(name) or "") + value
-            elif value is not None:
+            if name in _PIECES and type(value) is str:
+                _append(same, name, value)
+            elif value is not None or name not in same:
                 same[name] = value
 
 
-def _continues(old: Json, new: Json) -> bool:
-    return "index" in new and old.get("index") == new["index"] and old.get("type") == new.get("type")
+def _continued(kept: _Details, new: Json) -> Json | None:
+    """The detail that `new` goes on with; without an index only the last, and none that was signed."""
+    at, kind, made = new.get("index"), new.get("type"), new.get("id")
+    for old in reversed(kept[-_BEFORE:]):
+        known = old.get("id")
+        if old.get("type") == kind and old.get("index") == at and (not made or not known or made == known):
+            return old if at is not None or (kind != "reasoning.encrypted" and not old.get("signature")) else None
+        if at is None:
+            return None
+    return None
 
 
-def _add_lists(kept: Json, value: Json) -> None:
+def _lengthen(kept: Json, value: Json) -> None:
     for name, entries in value.items():
-        if isinstance(entries, list):
-            kept.setdefault(name, []).extend(entries)
+        if type(entries) is list:
+            _own(kept, name, list).extend(entries)
+        elif entries is not None or name not in kept:
+            kept[name] = entries
 
 
 def _finished(choice: Json, index: int) -> Json:
     """A choice with its pieces joined."""
-    choice["index"] = index
-    if "text" in choice:
-        choice["text"] = "".join(choice["text"])
-    if "message" in choice:
-        choice["message"] = _joined(choice["message"])
-    return choice
-
-
-def _joined(value: Json) -> Json:
-    done: Json = {}
-    for name, item in value.items():
-        if name in _JOINED and isinstance(item, list) and all(isinstance(piece, str) for piece in item):
-            done[name] = "".join(item)
-        elif name == "tool_calls" and isinstance(item, dict):
-            done[name] = [_joined(item[at]) for at in sorted(item)]
-        elif isinstance(item, dict):
-            done[name] = _joined(item)
-        else:
-            done[name] = item
+    done: Json = _joined(choice)
+    done["index"] = index
+    if "text" in done and done["text"] is None:
+        done["text"] = ""
+    message = done.get("message")
+    if type(message) is dict and message.get("content") == "" and message.get("tool_calls"):
+        message["content"] = None  # As one body says it; some models refuse to be shown an empty text.
     return done
+
+
+def _joined(item: Any) -> Any:
+    kind = type(item)
+    if kind is dict:
+        return {name: _joined(part) for name, part in item.items()}
+    if kind is _Pieces:
+        return "".join(item.parts)
+    if kind is _Calls:
+        return [_joined(item[at]) for at in sorted(item)]
+    if kind is _Details:
+        return [_joined(detail) for detail in item]
+    return item

@@ -17,12 +17,17 @@ from orrouter.core.errors import InvalidRequest
 
 OPENROUTER_ONLY: Final = frozenset(
     {
-        "cache_control", "debug", "image_config", "include_reasoning", "min_p", "models", "plugins", "preset",
-        "provider", "reasoning", "repetition_penalty", "route", "session_id", "stop_server_tools_when", "top_a",
-        "top_k", "trace", "transforms", "usage", "x_search_filter",
+        "cache_control", "debug", "deferred_tools", "image_config", "include_reasoning", "input_type", "min_p",
+        "models", "plugins", "preset", "provider", "reasoning", "repetition_penalty", "route", "session_id",
+        "stop_server_tools_when", "top_a", "top_k", "trace", "transforms", "usage", "x_search_filter",
     }
 )  # fmt: skip
 """Fields that an OpenAI-compatible upstream does not know and may refuse."""
+
+_SAID_BY_OPENROUTER: Final = ("reasoning", "reasoning_details", "annotations", "images", "cache_control")
+"""Fields of a message, or of a part of one, that OpenRouter alone gives and takes."""
+_SERVER_TOOL: Final = "openrouter:"
+"""How the type of a tool begins that OpenRouter itself runs."""
 
 SERVER_MODELS: Final = 3
 """Entries that OpenRouter takes in `models`; a fourth is answered with HTTP 400."""
@@ -56,17 +61,18 @@ def streams(call: Call) -> bool:
     return call.streamed or call.clocks.first_token is not None or call.clocks.stall is not None
 
 
-def plain(body: Mapping[str, Any]) -> bool:
-    """Whether nothing in the request can cost a fee of its own: no plugin and no server tool with a price.
+def plain(body: Mapping[str, Any], model: str = "") -> bool:
+    """Whether nothing in the request can cost a fee of its own: no plugin, server tool or search with a price.
 
     A failed try is then surely free when OpenRouter says so in a body of its own.
     """
-    if not body.get("plugins") and not body.get("tools"):
-        return True
-    plugins, tools = body.get("plugins") or (), body.get("tools") or ()
-    return all(_named(plugin, "id") in _FREE_PLUGINS for plugin in plugins) and all(
-        _named(tool, "type") in _FREE_TOOLS for tool in tools
-    )
+    if body.get("preset") or body.get("web_search_options") or ":online" in model or "@preset/" in model:
+        return False
+    return _all_free(body.get("plugins"), "id", _FREE_PLUGINS) and _all_free(body.get("tools"), "type", _FREE_TOOLS)
+
+
+def _all_free(used: Any, field: str, free: frozenset[str]) -> bool:
+    return not used or (isinstance(used, list | tuple) and all(_named(one, field) in free for one in used))
 
 
 def _named(value: Any, field: str) -> str:
@@ -77,12 +83,7 @@ def _head(call: Call, stream: bool) -> dict[str, Any]:
     """The body without its messages."""
     head = {name: value for name, value in call.body.items() if name != "messages"}
     if call.target.dialect == "openai":
-        effort = (head.get("reasoning") or {}).get("effort") if isinstance(head.get("reasoning"), dict) else None
-        head = {name: value for name, value in head.items() if name not in OPENROUTER_ONLY}
-        if effort:
-            head.setdefault("reasoning_effort", effort)
-        if stream:
-            head["stream_options"] = {**(head.get("stream_options") or {}), "include_usage": True}
+        head = _openai_head(head, stream)
     elif len(call.models) > 1:
         if len(call.models) > SERVER_MODELS:
             raise InvalidRequest(
@@ -97,6 +98,55 @@ def _head(call: Call, stream: bool) -> dict[str, Any]:
     return head
 
 
+def _openai_head(head: dict[str, Any], stream: bool) -> dict[str, Any]:
+    """The body without what only OpenRouter knows; the effort under OpenAI's name, and usage asked for."""
+    reasoning = head.get("reasoning")
+    head = {name: value for name, value in head.items() if name not in OPENROUTER_ONLY}
+    if isinstance(reasoning, Mapping) and reasoning.get("effort"):
+        head.setdefault("reasoning_effort", reasoning["effort"])
+    tools = head.get("tools")
+    if isinstance(tools, list) and any(_named(tool, "type").startswith(_SERVER_TOOL) for tool in tools):
+        head["tools"] = [tool for tool in tools if not _named(tool, "type").startswith(_SERVER_TOOL)]
+        if not head["tools"]:
+            head = {name: value for name, value in head.items() if name not in _WITH_TOOLS}
+    if stream:
+        options = head.get("stream_options")
+        head["stream_options"] = {**(options if isinstance(options, Mapping) else {}), "include_usage": True}
+    else:
+        head.pop("stream_options", None)
+    return head
+
+
+_WITH_TOOLS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+
+
+def _messages(call: Call) -> Any:
+    """The messages as the target takes them: the caller's own object wherever nothing has to be left out."""
+    messages = call.body.get("messages")
+    if call.target.dialect == "openrouter" or not isinstance(messages, list):
+        return messages
+    return [_bare(message) for message in messages] if any(map(_is_dressed, messages)) else messages
+
+
+def _is_dressed(message: Any) -> bool:
+    if not isinstance(message, Mapping):
+        return False
+    content = message.get("content")
+    parts = content if isinstance(content, list) else ()
+    return any(name in message for name in _SAID_BY_OPENROUTER) or any(
+        isinstance(part, Mapping) and "cache_control" in part for part in parts
+    )
+
+
+def _bare(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
+    bare = {name: value for name, value in message.items() if name not in _SAID_BY_OPENROUTER}
+    if isinstance(bare.get("content"), list):
+        bare["content"] = [_bare(part) for part in bare["content"]]
+    return bare
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """The first try's bytes, kept so that a long prompt is serialised once for all tries."""
@@ -105,19 +155,21 @@ class _Sent:
     head: dict[str, Any]
     body: bytes
 
-    def fragment(self) -> bytes:
-        """The messages as they stand at the end of `body`."""
-        before = len(orjson.dumps(self.head)) - 1 + len(b',"messages":' if self.head else b'"messages":')
-        return self.body[before:-1]
+    def fragment(self) -> bytes | None:
+        """The messages as they stand at the end of `body`; None when the head was changed meanwhile."""
+        before = orjson.dumps(self.head)[:-1] + (b',"messages":' if self.head else b'"messages":')
+        return self.body[len(before) : -1] if self.body.startswith(before) else None
 
 
 def _serialise(call: Call, head: dict[str, Any]) -> bytes:
-    messages = call.body.get("messages")
+    messages = _messages(call)
     if messages is None:
         return _dumps(head)
     sent = call.trail.sent
     if isinstance(sent, _Sent) and sent.messages is messages:
-        return _dumps({**head, "messages": orjson.Fragment(sent.fragment())})
+        said = sent.fragment()
+        if said is not None:
+            return _dumps({**head, "messages": orjson.Fragment(said)})
     body = _dumps({**head, "messages": messages})
     if not isinstance(sent, _Sent):
         call.trail.sent = _Sent(messages, head, body)

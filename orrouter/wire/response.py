@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from orrouter.core.call import Attempt
+from orrouter.core.errors import EmptyReply
 from orrouter.core.events import Chunk, Json, Whole
 
-ANSWERS = frozenset({"length", "content_filter", "tool_calls"})
+ANSWERS = ("length", "content_filter", "tool_calls")
 """Finish reasons that are an answer even when nothing was said."""
 
 _TALK = ("refusal", "audio", "images", "image", "annotations")
@@ -18,9 +19,26 @@ _LONG = ("reasoning", "reasoning_details", "reasoning_content", "tool_calls", "f
 """Fields inside which a model may be silent for longer: thinking, and writing the arguments of a tool."""
 
 
+def plain_words(data: Any) -> str:
+    """What a chunk says that is words and nothing else; empty for every other chunk."""
+    try:
+        (choice,) = data["choices"]
+        content = choice["delta"]["content"]
+        if choice["finish_reason"] is not None or choice["index"] or type(content) is not str:
+            return ""
+    except (KeyError, TypeError, ValueError):
+        return ""
+    if "error" in data or "usage" in data or "error" in choice:
+        return ""
+    return content
+
+
 def read_chunk(raw: bytes, data: Json) -> Chunk:
     """One event of a chat or completions stream, with what it says taken out."""
     chunk = Chunk(raw, data)
+    usage = data.get("usage")
+    if type(usage) is dict:
+        chunk.usage = usage
     choices = data.get("choices")
     if type(choices) is list and choices:
         chunk.failed = "error" in data
@@ -35,19 +53,32 @@ def read_chunk(raw: bytes, data: Json) -> Chunk:
 def _read_choice(chunk: Chunk, choice: Json) -> None:
     first = not choice.get("index")
     delta = choice.get("delta")
-    content = delta.get("content") if type(delta) is dict else choice.get("text")
+    if type(delta) is dict:
+        content = delta.get("content")
+    else:
+        delta, content = _without_delta(choice)
     if content:
         chunk.semantic = True
         if first and type(content) is str:
             chunk.text = content
-    elif delta and type(delta) is dict:
-        chunk.slow = any(map(delta.get, _LONG))
-        chunk.semantic = chunk.slow or any(map(delta.get, _TALK))
+    elif delta:
+        if any(map(delta.get, _LONG)):
+            chunk.slow = chunk.semantic = True
+        elif any(map(delta.get, _TALK)):
+            chunk.semantic = True
     reason = choice.get("finish_reason")
     if reason == "error" or "error" in choice:
         chunk.failed = True
-    if reason and (first or chunk.finish_reason is None):
+    if reason and type(reason) is str and (first or chunk.finish_reason is None):
         chunk.finish_reason = reason
+
+
+def _without_delta(choice: Json) -> tuple[Json, Any]:
+    """What speaks in a choice that has no delta, and its words: a whole message, or the choice itself (completions)."""
+    message = choice.get("message")
+    if type(message) is dict:
+        return message, message.get("content")
+    return choice, choice.get("text")
 
 
 def read_whole(raw: bytes, data: Json) -> Whole:
@@ -71,14 +102,33 @@ def is_plain_answer(data: Json) -> bool:
 
 
 def says_nothing(data: Json) -> bool:
-    """Whether a chat answer in one body is finished and empty: no content, tool call, refusal, reasoning, image or audio."""
-    for choice in data.get("choices") or ():
-        message = choice.get("message") or {}
-        if choice.get("finish_reason") in ANSWERS or choice.get("text") or message.get("content"):
+    """Whether a chat answer in one body is empty: no content, tool call, refusal, reasoning, image or audio."""
+    for choice in _choices(data):
+        said, content = _without_delta(choice)
+        if content or choice.get("finish_reason") in ANSWERS:
             return False
-        if any(message.get(name) for name in (*_TALK, *_LONG)):
+        if any(map(said.get, _TALK)) or any(map(said.get, _LONG)):
             return False
     return True
+
+
+def breaks_off(data: Json) -> bool:
+    """Whether an answer in one body has a choice without finish_reason: it ended before it was finished."""
+    return any(not choice.get("finish_reason") for choice in _choices(data))
+
+
+def _choices(data: Json) -> list[Json]:
+    choices = data.get("choices")
+    return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
+
+
+def nothing_said(message: str, usage: Any, status: int | None = None) -> EmptyReply:
+    """The error of an answer in which nothing was said. What its `usage` reports is known to be charged, or not."""
+    cost = usage.get("cost") if isinstance(usage, dict) else None
+    if isinstance(cost, bool) or not isinstance(cost, int | float):
+        return EmptyReply(message, status=status, raw=usage)
+    own = isinstance(usage, dict) and usage.get("is_byok") is True  # The provider charges the caller's own account.
+    return EmptyReply(message, status=status, raw=usage, billed="yes" if cost > 0 else "maybe" if own else "no")
 
 
 def note_origin(attempt: Attempt, data: Json) -> None:

@@ -24,10 +24,11 @@ class Spelling:
 
 OLD_FIELDS: Final = frozenset({"route", "transforms"})
 OLD_PROVIDER_FIELDS: Final = frozenset({"quantization", "require"})
-OLD_HEADERS: Final[Mapping[str, str]] = {
-    "x-title": "X-OpenRouter-Title",
-    "x-openrouter-experimental-metadata": "X-OpenRouter-Metadata",
+OLD_HEADERS: Final[Mapping[str, tuple[str, str]]] = {
+    "x-title": ("X-Title", "X-OpenRouter-Title"),
+    "x-openrouter-experimental-metadata": ("X-OpenRouter-Experimental-Metadata", "X-OpenRouter-Metadata"),
 }
+"""By lower-case name: how the header was and is written."""
 OLD_MODELS: Final[Mapping[str, str]] = {"auto": "openrouter/auto"}
 
 
@@ -58,22 +59,30 @@ def translate_provider(provider: Mapping[str, Any]) -> tuple[Body, tuple[Spellin
         said.append(Spelling("provider.quantization", "provider.quantizations"))
     if "require" in new:
         only = new.pop("require")
-        new.setdefault("only", [only] if isinstance(only, str) else only)
-        said.append(Spelling("provider.require", "provider.only"))
+        today = "require_parameters" if isinstance(only, bool) else "only"
+        new.setdefault(today, [only] if isinstance(only, str) else only)
+        said.append(Spelling("provider.require", f"provider.{today}"))
     return new, tuple(said)
 
 
 def _route(body: Body) -> list[Spelling]:
     route = body.pop("route")
     if route == "sort":
-        body["provider"] = {"sort": {"by": "price", "partition": "none"}, **(body.get("provider") or {})}
+        provider = body.get("provider")
+        if not isinstance(provider, Mapping | None):
+            raise InvalidRequest(f"provider must be a mapping, not {type(provider).__name__}")
+        body["provider"] = {"sort": {"by": "price", "partition": "none"}, **(provider or {})}
         return [Spelling("route: sort", "provider.sort.partition: none")]
     return [Spelling(f"route: {route}", "models")]
 
 
 def _transforms(body: Body) -> list[Spelling]:
     transforms = body.pop("transforms")
-    if "middle-out" not in (transforms or ()):
+    if transforms is None:
+        return []
+    if not isinstance(transforms, list | tuple | str):
+        raise InvalidRequest(f"transforms must be a list, not {type(transforms).__name__}")
+    if "middle-out" not in transforms:
         # An empty list switched the default off.
         _add_plugin(body, {"id": "context-compression", "enabled": False})
         return [Spelling("transforms: []", "plugins: context-compression, enabled: false")]
@@ -104,11 +113,15 @@ def translate_headers(headers: Mapping[str, str]) -> tuple[Mapping[str, str], tu
     """Headers in today's spelling."""
     if not headers:
         return headers, ()
+    if OLD_HEADERS.keys().isdisjoint(map(str.lower, headers)):
+        return headers, ()
     new: dict[str, str] = {}
     said: list[Spelling] = []
+    written = {name.lower() for name in headers}
     for name, value in headers.items():
-        known = OLD_HEADERS.get(name.lower())
-        if known is not None:
-            said.append(Spelling(name, known))
-        new[known or name] = value
+        old, today = OLD_HEADERS.get(name.lower(), ("", name))
+        if old:
+            said.append(Spelling(old, today))
+        if not old or today.lower() not in written:  # Who writes both means the one of today.
+            new[today] = value
     return new, tuple(said)

@@ -15,6 +15,9 @@ _BOM = b"\xef\xbb\xbf"
 _LF, _CR, _COLON = 0x0A, 0x0D, 0x3A
 
 
+_MAYBE_BOM = (b"", _BOM[:1])  # a stream that begins otherwise has no byte order mark
+
+
 class SSETooLarge(ValueError):
     """A stream passed one of the decoder's bounds; the decoder is of no further use.
 
@@ -63,6 +66,8 @@ class SSEDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes, in order. Raises SSETooLarge."""
         size = len(data)
+        if self._first and not self._cut and data[:1] not in _MAYBE_BOM:
+            self._first, self._between = False, True
         if (
             self._between
             and size <= self._small
@@ -97,8 +102,10 @@ class SSEDecoder:
 
     def _feed_whole(self, data: bytes) -> list[bytes]:
         """The common chunk: whole events, LF only, nothing pending before or after it."""
-        if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
-            return [data[6:-2]]  # one event of one line: what a provider sends token by token
+        if data.startswith(b"data: "):
+            blocks = data[6:-2].split(b"\n\ndata: ")
+            if data.count(b"\n") == 2 * len(blocks):
+                return blocks  # each event is one line: what providers send
         events: list[bytes] = []
         for block in data[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:

@@ -15,10 +15,10 @@ from typing import Any, Final
 import orjson
 
 from orrouter.core.call import Attempt
-from orrouter.core.errors import EmptyReply, Rejected, StreamBroken, Transient, UpstreamError
+from orrouter.core.errors import Rejected, StreamBroken, Transient, UpstreamError
 from orrouter.core.events import Chunk, Event, Json
 from orrouter.wire.faults import fault_in
-from orrouter.wire.response import ANSWERS, note_origin, read_chunk
+from orrouter.wire.response import ANSWERS, note_origin, nothing_said, plain_words, read_chunk
 from orrouter.wire.sse import SSEDecoder, SSETooLarge
 
 MALFORMED_MAX: Final = 3
@@ -29,8 +29,8 @@ class StreamReader:
     """Reads one stream. After each `feed`: `error` is set when it broke, `done` when nothing more is needed."""
 
     __slots__ = (
-        "_attempt", "_decoder", "_headers", "_held", "_open", "_origin", "_plain", "_wall", "done", "error", "finished",
-        "last_slow", "said", "usage_seen",
+        "_attempt", "_closed", "_decoder", "_flows", "_headers", "_held", "_last", "_open", "_origin", "_plain",
+        "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
     )  # fmt: skip
 
     def __init__(
@@ -44,31 +44,50 @@ class StreamReader:
     ) -> None:
         self._attempt, self._plain = attempt, plain
         self._headers, self._wall = headers or {}, wall
-        self._decoder = SSEDecoder(max_total=max_bytes)
+        # A picture comes in one line of some megabytes: only the whole is bounded.
+        self._decoder = SSEDecoder(max_line=max_bytes, max_event=max_bytes, max_total=max_bytes)
         self._held: list[Event] = []
         self._open: set[int] = set()
         """Choices that have begun and not finished."""
-        self._origin = False
-        self.said = self.finished = self.usage_seen = self.done = self.last_slow = False
+        self._closed: set[int] = set()
+        """Choices that have finished."""
+        self._last: Chunk | None = None
+        """What was said last, but for plain words."""
+        self._usage: Mapping[str, Any] | None = None
+        self._origin = self._flows = False
+        self.said = self.finished = self.done = self.last_slow = False
         self.error: UpstreamError | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes. Raises nothing: what broke is in `error`."""
+        if self.done or self.error is not None:
+            return []
         try:
             payloads = self._decoder.feed(data)
         except SSETooLarge as large:
-            self.error = StreamBroken(f"the stream is larger than allowed: {large}", again="no")
-            return []
+            return self._overflow(large)
         return self._take(payloads)
+
+    def _overflow(self, large: SSETooLarge) -> list[Event]:
+        """The stream passed a bound: what was whole before it counts, and a finished answer stands."""
+        events = self._take(large.events)
+        if not self._over:
+            self._close(events)
+            if not self.finished:
+                self.error = self._broken(f"the stream is larger than allowed: {large}")
+                self.error.again = "no"
+        return events
 
     def end(self) -> list[Event]:
         """The upstream closed: the last events, with `error` set when the answer was not finished."""
-        events = self._take(self._decoder.flush())
-        if self.error is None and not self.done:
-            self.done = True
-            events += self.release()
-            self.error = self._unfinished()
+        events = [] if self._over else self._take(self._decoder.flush())
+        if not self._over:
+            self._close(events)
         return events
+
+    @property
+    def _over(self) -> bool:
+        return self.done or self.error is not None
 
     def release(self) -> list[Event]:
         """The finish that was held back for its usage, when no more waiting is worth it."""
@@ -77,15 +96,27 @@ class StreamReader:
 
     def _take(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
+        loads = orjson.loads
         for payload in payloads:
-            if self.error is not None:
-                break
-            if payload == b"[DONE]":
+            if self._flows:
+                # Nine events of ten are words and no more: they are read here, and all others below.
+                try:
+                    data = loads(payload)
+                except orjson.JSONDecodeError:
+                    data = None
+                words = plain_words(data)
+                if words:
+                    self.last_slow = False
+                    events.append(Chunk(payload, data, words))
+                    continue
+            if payload.startswith(b"[DONE]"):
                 self._close(events)
                 break
             data = self._parse(payload)
             if data is not None:
                 self._event(payload, data, events)
+            if self.error is not None:
+                break
         return events
 
     def _parse(self, payload: bytes) -> Json | None:
@@ -98,7 +129,7 @@ class StreamReader:
         # A proxy that prints a comment as data has sent no event at all; an empty data line neither.
         if payload.strip() and not payload.startswith(b":"):
             self._attempt.malformed += 1
-            if self.last_slow or self._attempt.malformed > MALFORMED_MAX:
+            if self._attempt.malformed > MALFORMED_MAX or (self.last_slow and _writes_call(self._last)):
                 self.error = self._broken("an event of the stream is no JSON")
         return None
 
@@ -115,56 +146,61 @@ class StreamReader:
                 return
         self._count(data)
         if chunk.usage is not None:
-            self.usage_seen = True
+            self._usage = chunk.usage
         if chunk.semantic:
-            self.said, self.last_slow = True, chunk.slow
-        if chunk.finish_reason is not None and not self.said:
-            if chunk.finish_reason in ANSWERS:
-                chunk.semantic = self.said = True
-        if self.finished:
-            self._held.append(chunk)
-            if self.usage_seen:
-                events += self.release()
-        else:
+            self.said, self.last_slow, self._last = True, chunk.slow, chunk
+        elif not self.said and chunk.finish_reason in ANSWERS:
+            chunk.semantic = self.said = True
+        self._hand_out(chunk, events)
+        self._flows = self.said and 0 in self._open
+
+    def _hand_out(self, chunk: Chunk, events: list[Event]) -> None:
+        """Give the event, or hold it back where it is the finish and its usage has not come."""
+        if not self.finished:
+            if self._held:
+                events += self.release()  # Another choice has begun.
             events.append(chunk)
-        if self.finished and not self.said:
-            self._silent(events)
+            return
+        self._held.append(chunk)
+        if self._usage is None:
+            return
+        if self.said:
+            events += self.release()
+        else:
+            self.error = self._unfinished()
 
     def _count(self, data: Json) -> None:
         """Follow which choices are open; finished when every one that began has its finish_reason."""
         choices = data.get("choices")
-        if type(choices) is not list:
-            return
-        for choice in choices:
+        for choice in choices if type(choices) is list else ():
             if type(choice) is dict:
-                index = choice.get("index") or 0
+                index = choice.get("index")
+                index = index if type(index) is int else 0
                 if choice.get("finish_reason"):
                     self._open.discard(index)
-                    self.finished = not self._open
-                elif not self.finished:
+                    self._closed.add(index)
+                elif index not in self._closed:
                     self._open.add(index)
+        self.finished = bool(self._closed) and not self._open
 
-    def _silent(self, events: list[Event]) -> None:
-        """`stop` with nothing said: an empty reply, once its usage has come or will not."""
-        if self.usage_seen:
-            events.clear()
-            self.error = self._unfinished()
+    @property
+    def usage_seen(self) -> bool:
+        """Whether the upstream has told what the answer used."""
+        return self._usage is not None
 
     def _close(self, events: list[Event]) -> None:
         self.done = True
-        events += self.release()
         self.error = self._unfinished()
-        if self.error is not None and not self.said:
-            events.clear()
+        if self.error is None:
+            events += self.release()
 
     def _unfinished(self) -> UpstreamError | None:
-        if self.finished:
-            if self.said:
-                return None
-            return EmptyReply("the model finished and had said nothing")
         if self.said:
-            return self._broken("the stream ended before the answer was finished")
-        return EmptyReply("the stream ended and nothing had been said")
+            return None if self.finished else self._broken("the stream ended before the answer was finished")
+        ended = (
+            "the model finished and had said nothing" if self.finished else "the stream ended and nothing had been said"
+        )
+        return nothing_said(ended, self._usage)
 
     def _broken(self, message: str) -> UpstreamError:
         return StreamBroken(message, billed="yes" if self.said else "maybe")
@@ -178,6 +214,13 @@ class StreamReader:
             broken.again = "no"
         broken.retry_after, broken.scope, broken.__cause__ = fault.retry_after, fault.scope, fault
         return broken.at(provider=fault.provider, model=fault.model, generation_id=fault.generation_id)
+
+
+def _writes_call(chunk: Chunk | None) -> bool:
+    """Whether what was said last belongs to the arguments of a tool."""
+    choices = chunk.data.get("choices") if chunk is not None else None
+    deltas = [choice.get("delta") for choice in choices or () if isinstance(choice, dict)]
+    return any(isinstance(delta, dict) and (delta.get("tool_calls") or delta.get("function_call")) for delta in deltas)
 
 
 __all__ = ["MALFORMED_MAX", "Chunk", "StreamReader"]

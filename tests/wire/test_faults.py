@@ -361,7 +361,12 @@ def test_who_failed_is_read_from_the_body_and_the_headers():
     """Provider, model, generation and the upstream's own request id."""
     content = body(code=502, provider_name="NextBit") | {"model": "x/y", "id": "chatcmpl-1"}
     found = fault_of(Answer(502, {"x-generation-id": "gen-7", "Request-Id": "r1"}, content))
-    assert ("NextBit", "x/y", "gen-7", "r1") == (found.provider, found.model, found.generation_id, found.upstream_request_id)
+    assert ("NextBit", "x/y", "gen-7", "r1") == (
+        found.provider,
+        found.model,
+        found.generation_id,
+        found.upstream_request_id,
+    )
 
 
 def test_the_provider_speaks_where_the_router_says_nothing():

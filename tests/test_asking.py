@@ -1,0 +1,147 @@
+"""What a caller says, read before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import BaseModel
+
+from orrouter.asking import Asked, Wish, read_wish, warner
+from orrouter.core.errors import InvalidRequest, PolicyError
+from orrouter.wire.spelling import Spelling
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+class City(BaseModel):
+    name: str
+
+
+def wish(asked: Asked | None = None, **body) -> Wish:
+    return read_wish(body, asked or Asked())
+
+
+def test_a_plain_request_is_handed_on_as_it_is():
+    """No model, no policy, nothing translated."""
+    body = {"messages": HELLO, "temperature": 1}
+    read = read_wish(body, Asked())
+    assert Wish({"messages": HELLO, "temperature": 1}, (), None, {}, None, ()) == read
+    assert read.body["messages"] is HELLO
+
+
+@pytest.mark.parametrize(
+    ("body", "policy", "models"),
+    [
+        ({"model": "a/1"}, None, ("a/1",)),
+        ({"models": ["a/1", "b/2"]}, None, ("a/1", "b/2")),
+        ({"model": "a/1", "models": ("b/2", "a/1", "c/3")}, None, ("a/1", "b/2", "c/3")),
+        ({"models": [f"a/{number}" for number in range(9)]}, None, tuple(f"a/{number}" for number in range(9))),
+        ({"model": None, "models": None}, None, ()),
+        ({"model": "policy/frugal"}, "frugal", ()),
+        ({"model": "policy/frugal", "models": ["a/1"]}, "frugal", ("a/1",)),
+        ({"model": "auto"}, None, ("openrouter/auto",)),
+    ],
+)
+def test_models_and_policies_are_named_in_the_body(body, policy, models):
+    """Each model once, the first choice first; `policy/NAME` stands for a policy."""
+    read = wish(**body)
+    assert ({}, policy, models) == (read.body, read.policy, read.models)
+
+
+def test_a_policy_said_aloud_wins_over_one_named_as_a_model():
+    """The argument is more explicit than the model."""
+    assert "said" == wish(Asked(policy="said"), model="policy/named").policy
+
+
+@pytest.mark.parametrize(
+    "body", [{"model": 5}, {"model": ""}, {"models": "a/1"}, {"models": [None]}, {"models": {"a/1": 1}}]
+)
+def test_a_model_that_is_no_slug_is_the_callers_mistake(body):
+    """Told in words, before anything is sent."""
+    with pytest.raises(InvalidRequest, match=r"model"):
+        wish(**body)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "20"])
+def test_a_timeout_is_a_number_of_seconds(timeout):
+    """Zero, for ever, a text: none of them is one."""
+    with pytest.raises(InvalidRequest, match="timeout must be a number of seconds above 0"):
+        wish(Asked(timeout=timeout))
+
+
+@pytest.mark.parametrize(
+    "asked", [Asked(max_cost="$0.01"), Asked(headers={"X-Max-Cost": "0.01"}), Asked(headers={"x-max-cost": "0"})]
+)
+def test_a_limit_on_money_is_refused_while_there_is_none(asked):
+    """Dropping it silently would look like a limit and be none."""
+    with pytest.raises(PolicyError, match="not known yet"):
+        wish(asked)
+
+
+def test_a_stream_is_not_asked_for_in_the_body():
+    """`stream=False` says nothing new; `stream=True` has its own method."""
+    assert {"messages": HELLO} == wish(messages=HELLO, stream=False).body
+    with pytest.raises(InvalidRequest, match=r"router\.stream"):
+        wish(messages=HELLO, stream=True)
+
+
+def test_a_pydantic_model_becomes_a_schema_and_is_remembered():
+    """The schema goes out, the model reads the answer."""
+    read = wish(response_format=City)
+    assert (City, "json_schema") == (read.parse, read.body["response_format"]["type"])
+    plain = wish(response_format={"type": "json_object"})
+    assert (None, {"type": "json_object"}) == (plain.parse, plain.body["response_format"])
+    with pytest.raises(InvalidRequest, match="not the class dict"):
+        wish(response_format=dict)
+
+
+def test_headers_of_one_call_are_checked_and_translated():
+    """Today's spelling goes out."""
+    read = wish(Asked(headers={"X-Title": "App", "x-session-id": "s"}))
+    assert ({"X-OpenRouter-Title": "App", "x-session-id": "s"}, ["X-Title"]) == (
+        read.headers,
+        [one.old for one in read.spellings],
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"A": "b\r\nAuthorization: stolen"}, {"A": "b\nc"}, {"A": "b\0"}, {"A": "\x7f"}, {"A\r\nB": "c"}, {"A B": "c"}, {"A:": "b"},
+        {"": "b"}, {"A": 5}, {"A": b"b"}, {5: "b"}, {"A": None},
+    ],
+)  # fmt: skip
+def test_a_header_is_one_line_of_text(headers):
+    """Line breaks would smuggle headers, and what is no text cannot be sent."""
+    with pytest.raises(InvalidRequest, match="header"):
+        wish(Asked(headers=headers))
+
+
+def test_every_old_spelling_of_one_request_is_named_once():
+    """Models, body and headers together."""
+    read = wish(
+        Asked(headers={"X-Title": "App"}), model="auto", models=["auto"], transforms=["middle-out"], route="fallback",
+        provider={"quantization": "fp16", "require": ["a"]},
+    )  # fmt: skip
+    olds = [
+        "model: auto",
+        "model: auto",
+        "route: fallback",
+        "transforms: middle-out",
+        "provider.quantization",
+        "provider.require",
+        "X-Title",
+    ]
+    assert olds == [spelling.old for spelling in read.spellings]
+    assert {
+        "plugins": [{"id": "context-compression"}],
+        "provider": {"quantizations": ["fp16"], "only": ["a"]},
+    } == read.body
+
+
+def test_each_old_spelling_is_warned_of_once():
+    """A service that sends it a million times has one warning in its log."""
+    heard: list[str] = []
+    tell = warner(heard.append)
+    for spelling in [Spelling("a", "b"), Spelling("a", "b"), Spelling("c", "d")]:
+        tell(spelling)
+    assert ["'a'", "'c'"] == [text.split()[3] for text in heard]
