@@ -23,6 +23,7 @@ class AttemptOptions(Options):
     kind: ClassVar[str] = "attempt"
 
     def build(self, world: World) -> Middleware:
+        """The layer at work."""
         return AttemptLayer(world)
 
     def says(self) -> str:
@@ -37,6 +38,7 @@ class AttemptLayer:
         self._clock = world.clock
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
+        """Make one try; return with as many events in hand as the call says."""
         trail = call.trail
         attempt = Attempt(len(trail.attempts) + 1, call.target, self._clock.now())
         trail.attempts.append(attempt)

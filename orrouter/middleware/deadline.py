@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from orrouter.core.call import Call, Clocks
 from orrouter.core.clock import Cuts
-from orrouter.core.errors import DeadlineExceeded
+from orrouter.core.errors import DeadlineExceeded, RouterError
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.core.units import show_duration
@@ -54,6 +54,7 @@ class DeadlineOptions(Options):
         return self
 
     def build(self, world: World) -> Middleware:
+        """The layer at work."""
         return Deadline(self, world)
 
     def says(self) -> str:
@@ -98,6 +99,7 @@ class Deadline:
         self._cuts = Cuts()
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
+        """Forward `call` with its clocks. Raises DeadlineExceeded when the total is over before the first word."""
         if self._clocks:
             call = call.to(clocks=self._over(call))
         if self._total is None:
@@ -119,14 +121,15 @@ class Deadline:
         return clocks
 
     def _reasons(self, call: Call) -> bool:
-        """Whether silence before the first word is thinking: asked for, or the model always does."""
+        """Whether silence before the first word is thinking: asked for, or what the model does unasked."""
         asked = call.body.get("reasoning")
         if isinstance(asked, dict):
             return bool(asked.get("enabled", True)) and asked.get("effort") != "none"
         if call.body.get("reasoning_effort") is not None:
             return bool(call.body["reasoning_effort"] != "none")
         model = self._world.catalog.get(call.target.model, call.target.upstream)
-        return model is not None and model.reasons() is True
+        way = None if model is None else model.reasoning
+        return way is not None and (way.mandatory or way.enabled is True)
 
 
 async def before_deadline(call: Call, forward: Handler, cuts: Cuts) -> Reply:
@@ -142,6 +145,7 @@ async def before_deadline(call: Call, forward: Handler, cuts: Cuts) -> Reply:
 def _exceeded(call: Call) -> DeadlineExceeded:
     assert call.deadline is not None
     error = DeadlineExceeded(f"no answer within {show_duration(call.deadline - call.trail.began)}, the call's total")
-    if all(attempt.phase == "not_sent" or attempt.ended is not None for attempt in call.trail.attempts):
+    # A try that was cut has ended by now too, but with no error of its own.
+    if all(attempt.phase == "not_sent" or isinstance(attempt.error, RouterError) for attempt in call.trail.attempts):
         error.billed = "no"
     return error

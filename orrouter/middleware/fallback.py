@@ -24,15 +24,17 @@ from orrouter.core.errors import (
     Onward,
     Refused,
     RouterError,
+    Transient,
     UpstreamError,
     descendants,
 )
 from orrouter.core.facts import FallbackTaken, TargetSkipped
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
+from orrouter.core.units import show_duration
 from orrouter.middleware.base import Middleware, Options, World
 from orrouter.middleware.fitness import asks_little, cheaper, larger, needs_of, unfit
-from orrouter.middleware.preferences import Preferences
+from orrouter.middleware.preferences import Preferences, asked_of, meet
 
 MIN_ATTEMPT_S = 1.0
 """No further target is asked with less time left than this."""
@@ -106,6 +108,7 @@ class FallbackOptions(Options):
         return tuple(TargetOptions(model=one) if isinstance(one, str) else one for one in self.models)
 
     def build(self, world: World) -> Middleware:
+        """The layer at work. Raises ValueError for an upstream that the policy does not list."""
         return Fallback(self, world)
 
     def says(self) -> str:
@@ -151,20 +154,54 @@ def chain_for(named: Sequence[str], links: tuple[Link, ...], default: Target, *,
         known = [link for link in links if link.target.model == model]
         if not known and not is_open:
             listed = ", ".join(dict.fromkeys(link.target.model for link in links))
-            raise ModelNotAllowed(f"{model} is not in the policy's chain ({listed}): name one of those, or set open: true")
+            raise ModelNotAllowed(
+                f"{model} is not in the policy's chain ({listed}): name one of those, or set open: true"
+            )
         first += known or [Link(replace(default, model=model, provider={}))]
     first = list(dict.fromkeys(first))
     return tuple([Link(link.target) for link in first] + [link for link in links if link not in first])
 
 
 def verdict_of(error: RouterError, when: Sequence[str] | None) -> Onward:
-    """To which further target this error leads, as `when` narrows or forces it."""
+    """To which further target this error leads, as `when` narrows or forces it.
+
+    A branch (`transient`) only narrows. A leaf written out (`moderated`) forces what would end the chain; one that
+    leads to some targets only, as a context overflow to larger windows, still does.
+    """
     if when is None or not isinstance(error, UpstreamError):
         return error.onward
-    if error.code in when and type(error).__subclasses__() == []:
-        return "always"
+    if names_leaf(error, when):
+        return "always" if error.onward == "never" else error.onward
     branches = {kind.code for kind in type(error).__mro__ if issubclass(kind, UpstreamError)}
     return error.onward if branches & set(when) else "never"
+
+
+def names_leaf(error: RouterError, when: Sequence[str]) -> bool:
+    """Whether exactly this kind of error is written out."""
+    return error.code in when and not type(error).__subclasses__()
+
+
+def verdict_for(error: RouterError, when: Sequence[str] | None, link: Link) -> Onward:
+    """As `verdict_of`, for one target: its own `when` narrows the chain's further, and a leaf in it forces too."""
+    if link.when is None or not isinstance(error, UpstreamError):
+        return verdict_of(error, when)
+    own = verdict_of(error, link.when)
+    return own if own == "never" or names_leaf(error, link.when) else verdict_of(error, when)
+
+
+def last_place(chain: Sequence[Link], when: Sequence[str] | None) -> int:
+    """Behind which place of the chain nobody takes over from a target that is down, slow or busy."""
+    if not _mends(when):
+        return 0
+    return max((place for place, link in enumerate(chain) if _mends(link.when)), default=0)
+
+
+def _mends(when: Sequence[str] | None) -> bool:
+    """Whether errors that pass by themselves are among those of `when`."""
+    return when is None or not _PASSING.isdisjoint(when)
+
+
+_PASSING = frozenset({UpstreamError.code, *(kind.code for kind in descendants(Transient))})
 
 
 def barred(verdict: Onward, failed: Target, candidate: Target, catalog: Catalog) -> str:
@@ -181,6 +218,16 @@ def barred(verdict: Onward, failed: Target, candidate: Target, catalog: Catalog)
     return ""
 
 
+def obstacle(
+    error: RouterError, when: Sequence[str] | None, failed: Target, link: Link, catalog: Catalog
+) -> str | None:
+    """Why an error at `failed` does not lead to this link; empty when it does, None where the chain ends at it."""
+    verdict = verdict_for(error, when, link)
+    if verdict != "never":
+        return barred(verdict, failed, link.target, catalog)
+    return None if verdict_of(error, when) == "never" else f"it is not for {error.code}"
+
+
 class Fallback:
     """The layer."""
 
@@ -188,28 +235,32 @@ class Fallback:
         self.options, self._world = options, world
         self.links = links_of(options, world)
         self._keyed = all(link.target.key for link in self.links)
+        self._last = last_place(self.links, options.when)
         self._default = next(iter(world.upstreams.values()), Target())
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
+        """Answer `call` from the first target of its chain that can. Raises what the first upstream said."""
         if call.method == "GET":
             return await forward(call)
         chain = self._able(call)
+        last = self._last if chain is self.links else last_place(chain, self.options.when)
         buffer = max(call.buffer, self.options.hold)
         first: RouterError | None = None
         refused: list[tuple[Refused, Link]] = []
         at: int | None = 0
         while at is not None:
-            link, last = chain[at], at == len(chain) - 1
+            link = chain[at]
             try:
-                return await forward(call.to(target=link.target, last=last, models=(), buffer=buffer))
+                asked = call.to(target=link.target, last=at >= last, models=(), buffer=buffer)
+                return await forward(_preferring(asked) if link.target.provider else asked)
             except (UpstreamError, Refused) as error:
                 first = _first(first, error)
                 if isinstance(error, LATER):
                     refused.append((error, link))
                 at = self._after(call, chain, at, error)
         assert first is not None
-        if isinstance(first, LATER):
-            return await self._soonest(call, forward, refused, first)
+        if refused and isinstance(first, Refused):
+            return await self._soonest(call.to(models=(), buffer=buffer), forward, refused, first)
         raise first
 
     def _able(self, call: Call) -> tuple[Link, ...]:
@@ -233,19 +284,17 @@ class Fallback:
 
     def _after(self, call: Call, chain: tuple[Link, ...], at: int, error: RouterError) -> int | None:
         """The place of the next target; None when the chain ends here."""
-        verdict = verdict_of(error, self.options.when)
-        if verdict == "never":
-            return None
-        if call.deadline is not None and call.deadline - self._world.clock.now() < MIN_ATTEMPT_S:
-            return None
         failed = chain[at].target
-        if isinstance(error, Refused):
+        if isinstance(error, Refused) and error.onward != "never":
             call.note(TargetSkipped(model=failed.model, upstream=failed.upstream, reason=error.message))
+        late = call.deadline is not None and call.deadline - self._world.clock.now() < MIN_ATTEMPT_S
         for place in range(at + 1, len(chain)):
             link = chain[place]
-            reason = barred(verdict, failed, link.target, self._world.catalog)
-            if not reason and link.when is not None and verdict_of(error, link.when) == "never":
-                reason = f"it is not for {error.code}"
+            reason = obstacle(error, self.options.when, failed, link, self._world.catalog)
+            if reason is None:
+                continue
+            if not reason and late:
+                reason = f"less than {show_duration(MIN_ATTEMPT_S)} is left"
             if not reason:
                 call.note(FallbackTaken(failed=failed.model, error=error.code, model=link.target.model))
                 return place
@@ -258,9 +307,17 @@ class Fallback:
         """Everybody refused and nothing was sent: ask the soonest again, as the last."""
         _, link = min(refused, key=lambda pair: pair[0].retry_after or 0.0)
         try:
-            return await forward(call.to(target=link.target, last=True, models=()).hang(PROBE, True))
+            asked = call.to(target=link.target, last=True).hang(PROBE, True)
+            return await forward(_preferring(asked) if link.target.provider else asked)
         except Refused:
             raise first from None
+
+
+def _preferring(call: Call) -> Call:
+    """The call with what its target wants of a provider, met with what it asks itself. Raises NoRoute."""
+    if call.target.dialect != "openrouter":
+        return call
+    return call.to(body={**call.body, "provider": meet(call.target.provider, asked_of(call))})
 
 
 def _first(first: RouterError | None, error: RouterError) -> RouterError:

@@ -1,12 +1,12 @@
-"""Whether a target can serve a request at all: keys, context, tools, what it can see.
+"""What a request asks for, and whether a target can serve it at all: keys, context, tools, what it can see.
 
-Law: pure; used by fallback, and by `explain` to say beforehand what would be skipped. What the catalog does not know
-never rules a target out.
+Law: pure; used by the layers, and by `explain` to say beforehand what would be skipped. What the catalog does not
+know never rules a target out, and a body that is no request is judged by the upstream, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,14 +38,16 @@ class Needs:
 
 SMALL: Final = 8_000
 """Characters that fit any context of a thousand tokens, and no model reads less."""
+SHORT: Final = 20
+"""Messages that are looked at to see that a request asks little."""
 
 
 def asks_little(body: Mapping[str, Any]) -> bool:
     """Whether any model can serve this: a few short texts, no tools, no schema. Most requests are so."""
     if "tools" in body or "response_format" in body:
         return False
-    messages = body.get("messages") or ()
-    if len(messages) > 20:
+    messages = _items(body.get("messages"))
+    if len(messages) > SHORT:
         return False
     left = SMALL
     for message in messages:
@@ -59,42 +61,58 @@ def asks_little(body: Mapping[str, Any]) -> bool:
 def needs_of(body: Mapping[str, Any]) -> Needs:
     """What this request asks of whoever serves it."""
     characters, modalities = 0, set()
-    for message in body.get("messages") or ():
-        content = message.get("content") if isinstance(message, dict) else None
+    for message in _items(body.get("messages")):
+        content = message.get("content") if isinstance(message, Mapping) else None
         if isinstance(content, str):
             characters += len(content)
-        elif isinstance(content, list):
-            for part in content:
-                if isinstance(part, dict):
-                    characters += len(part.get("text") or "")
-                    modality = _PARTS.get(part.get("type") or "")
-                    if modality is not None:
-                        modalities.add(modality)
+        for part in _items(content):
+            if isinstance(part, Mapping):
+                text = part.get("text")
+                characters += len(text) if isinstance(text, str) else 0
+                modalities.add(_PARTS.get(str(part.get("type")), ""))
     form = body.get("response_format")
     return Needs(
         characters=characters,
-        tools=any(isinstance(tool, dict) and tool.get("type") == "function" for tool in body.get("tools") or ()),
-        schema=isinstance(form, dict) and form.get("type") == "json_schema",
-        modalities=frozenset(modalities),
+        tools=any(isinstance(tool, Mapping) and tool.get("type") == "function" for tool in _items(body.get("tools"))),
+        schema=isinstance(form, Mapping) and form.get("type") == "json_schema",
+        modalities=frozenset(modalities - {""}),
     )
+
+
+def _items(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def asked_tokens(body: Mapping[str, Any]) -> float:
+    """`max_completion_tokens` or `max_tokens` of the request; infinite where neither is set."""
+    asked = body.get("max_completion_tokens") or body.get("max_tokens")
+    return float(asked) if isinstance(asked, int) else float("inf")
+
+
+def with_tokens(body: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """The body with its output limited to so many tokens, under the name the caller used."""
+    name = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
+    return {**body, name: tokens}
 
 
 def unfit(needs: Needs, target: Target, model: Model | None) -> str:
     """Why this target cannot serve; empty when it can, or when nothing is known against it."""
     if not target.key:
         return f"upstream {target.upstream} has no key"
-    if model is None:
-        return ""
+    return "" if model is None else next(_lacks(needs, model), "")
+
+
+def _lacks(needs: Needs, model: Model) -> Iterator[str]:
+    """What is known against a model."""
     if model.context_length and needs.characters > BYTES_A_TOKEN * model.context_length:
-        return f"the prompt does not fit a context of {model.context_length} tokens"
+        yield f"the prompt does not fit a context of {model.context_length} tokens"
     if needs.tools and model.supports("tools") is False:
-        return "takes no tools"
+        yield "takes no tools"
     if needs.schema and model.supports("structured_outputs") is False and model.supports("response_format") is False:
-        return "gives no structured output"
+        yield "gives no structured output"
     for modality in sorted(needs.modalities):
         if model.takes(modality) is False:
-            return f"takes no {modality}"
-    return ""
+            yield f"takes no {modality}"
 
 
 def larger(candidate: Model | None, failed: Model | None) -> bool:

@@ -5,7 +5,7 @@ Law: a value and pure functions, shared by the layers that read or write the obj
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -92,16 +92,31 @@ def meet(policy: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     met = dict(policy)
     for field, value in asked.items():
-        if value is None or value == [] or value == ():
+        if value is None or value in ([], ()):
             continue
         narrower = _NARROWER.get(field)
-        met[field] = value if field not in met or narrower is None else narrower(field, met[field], value)
+        met[field] = value if field not in met or narrower is None else narrower(met[field], value)
+        if met[field] == []:
+            raise _nobody(field, policy[field], value)
     if strict_order(policy) or strict_order(asked):
-        allowed = [names for side in (policy, asked) if (names := who_may_serve(side))]
-        met["only"] = list(allowed[0]) if len(allowed) == 1 else _both("only", *allowed)
+        allowed = [names for side in (policy, asked) if (names := who_may_serve(side)) is not None]
+        left = _both(*allowed) if len(allowed) > 1 else list(allowed[0])
+        if not left:
+            raise _nobody("order", *(side.get("order") or side.get("only") for side in (policy, asked)))
+        if all(side.get("order") or side.get("only") for side in (policy, asked)):
+            met["only"] = left
     if "order" in met and "only" in met:
-        met["order"] = [name for name in _names(met["order"]) if _is_one_of(name, met["only"])] or list(met["only"])
+        met["order"] = [name for name in _names(met["order"]) if _is_one_of(name, met["only"])]
+        if not met["order"]:
+            del met["order"]
     return met
+
+
+def _nobody(field: str, ours: Any, theirs: Any) -> NoRoute:
+    return NoRoute(
+        f"no provider is left: provider.{field} of the policy ({', '.join(_names(ours))}) and of the call "
+        f"({', '.join(_names(theirs))}) share none"
+    )
 
 
 def refine(general: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,17 +133,17 @@ def strict_order(wanted: Mapping[str, Any]) -> bool:
     return bool(wanted.get("order")) and wanted.get("allow_fallbacks") is False
 
 
-def who_may_serve(wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """The providers that `only`, or an `order` without fallbacks, leaves; empty: any."""
-    only = _names(wanted.get("only"))
+def who_may_serve(wanted: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The providers that `only`, or an `order` without fallbacks, leaves; None: any."""
+    only = _names(wanted.get("only")) or None
     if not strict_order(wanted):
         return only
     order = _names(wanted.get("order"))
-    return tuple(name for name in order if _is_one_of(name, only)) if only else order
+    return order if only is None else tuple(name for name in order if _is_one_of(name, only))
 
 
 def _slug(name: str) -> str:
-    """A provider's slug, from its slug or its display name."""
+    """A provider's name as its slug: upstreams answer with `Amazon Bedrock`, lists say `amazon-bedrock`."""
     return name.lower().replace(" ", "-")
 
 
@@ -143,26 +158,20 @@ def _is_one_of(name: str, names: Iterable[str]) -> bool:
     return any(_slug(one) in own for one in names)
 
 
-def _both(field: str, one: Any, other: Any) -> list[str]:
+def _both(one: Any, other: Any) -> list[str]:
     ours, theirs = _names(one), _names(other)
     kept = [name for name in theirs if _is_one_of(name, ours)]
-    kept += [name for name in ours if name not in kept and _is_one_of(name, theirs) and not _is_one_of(name, kept)]
-    if not kept:
-        raise NoRoute(
-            f"no provider is left: provider.{field} of the policy ({', '.join(ours)}) and of the call "
-            f"({', '.join(theirs)}) share none"
-        )
-    return kept
+    return kept + [name for name in ours if _is_one_of(name, theirs) and not _is_one_of(name, kept)]
 
 
-def _order(field: str, one: Any, other: Any) -> list[str]:
+def _order(one: Any, other: Any) -> list[str]:
     """The caller's order among the policy's providers, then the rest of the policy's."""
     ours = _names(one)
     kept = [name for name in _names(other) if _is_one_of(name, ours)]
     return kept + [name for name in ours if not _is_one_of(name, kept)]
 
 
-def _either(field: str, one: Any, other: Any) -> list[str]:
+def _either(one: Any, other: Any) -> list[str]:
     return list(dict.fromkeys((*_names(one), *_names(other))))
 
 
@@ -172,12 +181,12 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in value) if isinstance(value, list | tuple) else ()
 
 
-def _least(field: str, one: Any, other: Any) -> Any:
+def _least(one: Any, other: Any) -> Any:
     """The lower of two numbers or, key by key, of two objects of numbers (`max_price`, percentiles)."""
     return _by_key(one, other, min)
 
 
-def _most(field: str, one: Any, other: Any) -> Any:
+def _most(one: Any, other: Any) -> Any:
     return _by_key(one, other, max)
 
 
@@ -192,25 +201,28 @@ def _by_key(one: Any, other: Any, pick: Callable[..., Any]) -> Any:
         return one
 
 
-_NARROWER: Mapping[str, Callable[[str, Any, Any], Any]] = {
+_NARROWER: Mapping[str, Callable[[Any, Any], Any]] = {
     "order": _order,
     "only": _both,
     "ignore": _either,
     "quantizations": _both,
-    "allow_fallbacks": lambda field, one, other: bool(one) and bool(other),
-    "require_parameters": lambda field, one, other: bool(one) or bool(other),
-    "zdr": lambda field, one, other: bool(one) or bool(other),
-    "enforce_distillable_text": lambda field, one, other: bool(one) or bool(other),
-    "data_collection": lambda field, one, other: "deny" if "deny" in (one, other) else other,
-    "sort": lambda field, one, other: one,
+    "allow_fallbacks": lambda one, other: bool(one) and bool(other),
+    "require_parameters": lambda one, other: bool(one) or bool(other),
+    "zdr": lambda one, other: bool(one) or bool(other),
+    "enforce_distillable_text": lambda one, other: bool(one) or bool(other),
+    "data_collection": lambda one, other: "deny" if "deny" in (one, other) else other,
+    "sort": lambda one, _: one,
     "max_price": _least,
     "preferred_max_latency": _least,
     "preferred_min_throughput": _most,
-    "options": lambda field, one, other: {**other, **one},
+    "options": lambda one, other: {**other, **one},
 }
 """How two values of a field meet. A field that nobody here knows takes the caller's value."""
 _TASTE = ("order", "sort")
 """Fields that say who is liked best and not who may serve."""
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 def asked_of(call: Call) -> Mapping[str, Any]:
@@ -223,19 +235,16 @@ def asked_of(call: Call) -> Mapping[str, Any]:
     return asked
 
 
-_NOTHING: Mapping[str, Any] = {}
-
-
 def may_serve(call: Call, provider: str) -> bool:
-    """Whether the request lets this provider serve; one that it does not mention may."""
+    """Whether the request lets this provider serve; where it lists nobody, everybody may."""
     wanted = asked_of(call)
     if _is_one_of(provider, _names(wanted.get("ignore"))):
         return False
     listed = who_may_serve(wanted)
-    return not listed or _base(provider) in {_base(name) for name in listed}
+    return listed is None or any(_is_one_of(one, (provider,)) or _is_one_of(provider, (one,)) for one in listed)
 
 
-def ignoring(call: Call, providers: list[str], reason: str, added_by: Key[tuple[str, ...]]) -> Call:
+def ignoring(call: Call, providers: Sequence[str], reason: str, added_by: Key[tuple[str, ...]]) -> Call:
     """`call` with these providers left out, where another may remain.
 
     What was added hangs on the call under `added_by`, so that the layer which added it, and no other, can take
@@ -243,9 +252,8 @@ def ignoring(call: Call, providers: list[str], reason: str, added_by: Key[tuple[
     """
     wanted = dict(asked_of(call))
     before = _names(wanted.get("ignore"))
-    out = {_base(name) for name in (*before, *providers)}
     listed = who_may_serve(wanted)
-    if listed and out.issuperset(_base(name) for name in listed):
+    if listed is not None and all(_is_one_of(name, (*before, *providers)) for name in listed):
         return call
     added = tuple(name for name in providers if not _is_one_of(name, before))
     if not added:

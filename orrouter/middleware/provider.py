@@ -10,30 +10,42 @@ from collections.abc import Awaitable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
-from pydantic import field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from orrouter.core.call import Call
+from orrouter.core.errors import NoRoute
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.middleware.base import Middleware, Options, World
-from orrouter.middleware.preferences import Preferences, meet
+from orrouter.middleware.preferences import Preferences, asked_of, meet, refine
+
+REMEMBERED = 1000
+"""Models whose preferences are kept ready; a caller who invents models must not fill the memory."""
+
 
 class ProviderOptions(Preferences, Options):
     """Options of `provider`: every field of OpenRouter's object, and `models` for some models only."""
 
     kind: ClassVar[str] = "provider"
-    models: dict[str, Preferences] = {}
-    """Preferences by model, as a glob (`anthropic/*`): an order fits one model's providers. The first that matches is met too."""
+    models: dict[str, Preferences] = Field(default_factory=dict)
+    """Preferences by model, as a glob (`anthropic/*`): an order fits one model's providers. The first that matches is
+    met with those for all, but its own order and sort stand."""
 
     @field_validator("models")
     @classmethod
-    def _globs(cls, models: dict[str, Preferences]) -> dict[str, Preferences]:
+    def _globs(cls, models: dict[str, Preferences], info: ValidationInfo) -> dict[str, Preferences]:
+        for_all = Preferences(**info.data).sent()
         for pattern, preferences in models.items():
             if not pattern or not preferences.sent():
                 raise ValueError(f"models: {pattern!r} says nothing")
+            try:
+                refine(for_all, preferences.sent())
+            except NoRoute as error:
+                raise ValueError(f"models: {pattern!r}: {error.message}") from None
         return models
 
-    def build(self, world: World) -> Middleware:
+    def build(self, world: World) -> Middleware:  # noqa: ARG002  # every kind of layer is built from a world
+        """The layer at work."""
         return Provider(self)
 
     def says(self) -> str:
@@ -65,12 +77,14 @@ class Provider:
         self._made: dict[str, Mapping[str, Any]] = {}
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
-        if call.method == "GET" or call.target.dialect != "openrouter":
+        """Forward `call` with what policy, target and caller want of a provider. Raises NoRoute, InvalidRequest."""
+        target = call.target
+        if call.method == "GET" or target.dialect != "openrouter":
             return forward(call)
-        wanted = self._wanted(call.target.model)
-        if call.target.provider:
-            wanted = meet(wanted, call.target.provider)
-        asked = call.body.get("provider")
+        wanted = self._wanted(target.model)
+        if target.provider:
+            wanted = refine(wanted, target.provider)
+        asked = asked_of(call)
         if asked:
             wanted = meet(wanted, asked)
         return forward(call.to(body={**call.body, "provider": wanted}) if wanted else call)
@@ -79,11 +93,8 @@ class Provider:
         """What the policy says for this model; looked up once."""
         wanted = self._made.get(model)
         if wanted is None:
-            wanted = self._all
-            for pattern, some in self._some.items():
-                if fnmatchcase(model, pattern):
-                    wanted = meet(wanted, some)
-                    break
-            if len(self._made) < 1000:
+            some = next((some for pattern, some in self._some.items() if fnmatchcase(model, pattern)), {})
+            wanted = refine(self._all, some)
+            if len(self._made) < REMEMBERED:
                 self._made[model] = wanted
         return wanted

@@ -26,6 +26,7 @@ class RecordOptions(Options):
     """Keep the request's body and the answer's text in the record."""
 
     def build(self, world: World) -> Middleware:
+        """The layer at work."""
         return Record(self, world)
 
     def says(self) -> str:
@@ -41,6 +42,7 @@ class Record:
         self._content, self._world = options.content, world
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
+        """Forward `call` and write down how it went."""
         trail = call.trail
         if trail.listener is not None:
             trail.tell(

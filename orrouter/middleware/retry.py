@@ -8,14 +8,15 @@ is entered only after a first failure, because building it costs more than the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
+from tenacity import AsyncRetrying, retry_if_exception
 
 from orrouter.core.call import Call, Key, Target
+from orrouter.core.clock import NEVER
 from orrouter.core.errors import (
     AuthFailed,
     ConnectionFailed,
@@ -24,6 +25,7 @@ from orrouter.core.errors import (
     Overloaded,
     RateLimited,
     Refused,
+    Scope,
     UpstreamError,
 )
 from orrouter.core.facts import (
@@ -39,11 +41,15 @@ from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.core.units import show_duration
 from orrouter.middleware.base import Duration, Middleware, Options, World
-from orrouter.middleware.preferences import ignoring
+from orrouter.middleware.fitness import asked_tokens, with_tokens
+from orrouter.middleware.preferences import ignoring, may_serve
 
 GATE = Key[Gate]("gate")
 IGNORED = Key[tuple[str, ...]]("ignored_by_retry")
 BUCKET = Key[Bucket]("retry_budget")
+LATEST = Key[Gate]("latest_gate")
+"""One gate, of nobody in particular, that stands as far as the farthest of all."""
+ANY = ""
 MIN_ATTEMPT_S = 1.0
 """No further try begins with less time left than this."""
 PATIENCE_LAST_S = 30.0
@@ -51,7 +57,23 @@ PATIENCE_LAST_S = 30.0
 AUTH_GRACE_S, AUTH_PAUSE_S = 600.0, 1.0
 """A key that worked this recently is asked once more after a pause: outages have shown themselves as 401."""
 COST, COST_LIGHT = 14.0, 5.0
-"""What a retry draws on the budget; less where the upstream only asked for patience."""
+"""What a retry draws on the budget; less where the upstream only asked for patience, or was never reached."""
+NOTED_S = 1.0
+"""That a key works is written down no oftener than this."""
+
+
+@dataclass(slots=True)
+class Worked:
+    """When a key was last accepted (loop time)."""
+
+    at: float = 0.0
+
+    def show(self, now: float) -> Mapping[str, Any]:
+        """Plain values for people and metrics."""
+        return {"worked_s_ago": round(now - self.at, 1)}
+
+
+WORKED = Key[Worked]("key")
 
 
 class RetryOptions(Options):
@@ -68,6 +90,7 @@ class RetryOptions(Options):
     """The longest pause while another target could serve; 30s where none could."""
 
     def build(self, world: World) -> Middleware:
+        """The layer at work."""
         return Retry(self, world)
 
     def says(self) -> str:
@@ -75,8 +98,8 @@ class RetryOptions(Options):
         if self.attempts == 1:
             return "asks no target twice"
         return (
-            f"up to {self.attempts} tries at a target, pauses drawn from up to {show_duration(self.initial)} doubling to "
-            f"{show_duration(self.max)}, at most {show_duration(self.patience)} while another target could serve, "
+            f"up to {self.attempts} tries at a target, pauses drawn from up to {show_duration(self.initial)} doubling "
+            f"to {show_duration(self.max)}, at most {show_duration(self.patience)} while another target could serve, "
             f"{show_duration(PATIENCE_LAST_S)} where none could"
         )
 
@@ -113,17 +136,29 @@ def backoff(number: int, initial: float, longest: float, draw: float) -> float:
 
 
 def next_try(error: UpstreamError, tried: Tried, setting: Setting, options: RetryOptions) -> float | str:
-    """Seconds to wait before the same target is asked again, or the reason why it is not."""
+    """Seconds to wait before the same target is asked again, or the reason why it is not.
+
+    Never less than the upstream asked for; up to a tenth more, so that those who were told the same do not come at
+    once, as far as patience and deadline leave room for it.
+    """
     reason = _unwilling(error, tried, setting, options)
     if reason:
         return reason
-    delay = _pause(error, tried, setting, options)
-    patience = PATIENCE_LAST_S if setting.last else options.patience
-    if delay > patience:
-        return f"a pause of {show_duration(delay)} is longer than the patience of {show_duration(patience)}"
-    if delay >= setting.left - MIN_ATTEMPT_S:
-        return f"a pause of {show_duration(delay)} would leave no time before the deadline"
-    return delay
+    told = error.retry_after or 0.0
+    drawn = _drawn_pause(error, tried, setting, options)
+    patience, most = PATIENCE_LAST_S if setting.last else options.patience, setting.left - MIN_ATTEMPT_S
+    least = max(drawn, told)
+    if least > patience or least >= most:
+        limit = (
+            f"is longer than the patience of {show_duration(patience)}" if least > patience else "passes the deadline"
+        )
+        return f"a pause of {show_duration(least)} {limit}"
+    return min(max(drawn, told + spread(told, setting.draw())), patience, most)
+
+
+def spread(pause: float, draw: float) -> float:
+    """What is added to a pause that many were told: up to a tenth of it, at most a second."""
+    return draw * min(0.1 * pause, 1.0)
 
 
 def _unwilling(error: UpstreamError, tried: Tried, setting: Setting, options: RetryOptions) -> str:
@@ -141,239 +176,228 @@ def _unwilling(error: UpstreamError, tried: Tried, setting: Setting, options: Re
     return ""
 
 
-def _pause(error: UpstreamError, tried: Tried, setting: Setting, options: RetryOptions) -> float:
+def _drawn_pause(error: UpstreamError, tried: Tried, setting: Setting, options: RetryOptions) -> float:
+    """The pause that is ours to choose."""
     if isinstance(error, AuthFailed):
         return AUTH_PAUSE_S
-    if isinstance(error, ConnectionFailed) and error.billed == "no" and tried.tries == 1:
-        return 0.0  # Nothing was sent: most often a connection that had just been closed.
+    if tried.tries == 1 and _unreached(error):
+        return 0.0  # Most often the connection had just been closed.
     limited = isinstance(error, RateLimited)
     initial, longest = (2 * options.initial, 2.5 * options.max) if limited else (options.initial, options.max)
-    delay = backoff(tried.tries, initial, longest, setting.draw())
-    told = error.retry_after
-    if told is not None:
-        delay = max(delay, told + setting.draw() * min(0.1 * told, 1.0))
-    return delay
+    return backoff(tried.tries, initial, longest, setting.draw())
+
+
+def cost_of(error: UpstreamError, tried: Tried) -> float:
+    """What answering this failure with a retry draws on the target's budget."""
+    if _unreached(error):
+        return 0.0 if tried.tries == 1 else COST_LIGHT
+    return COST_LIGHT if isinstance(error, RateLimited | Overloaded) else COST
+
+
+def _unreached(error: UpstreamError) -> bool:
+    return isinstance(error, ConnectionFailed) and error.billed == "no"
 
 
 class Retry:
     """The layer."""
 
     def __init__(self, options: RetryOptions, world: World) -> None:
-        self._options, self._world = options, world
-        self._gates_until = 0.0
-        """No gate is armed beyond this instant: most calls need look no further."""
-        self._drawn = False
-        """Whether any retry was paid for."""
-        self._worked: dict[str, float] = {}
+        self.options, self.world = options, world
+        self._peek = world.health.peek
+        self._drawn = False  # Whether any retry was paid for.
+        self._noted: dict[tuple[str, str], float] = {}  # When it was last written down that a key works.
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
-        gated = self._gates_until and self._world.clock.now() < self._gates_until
-        asked = await self._through_gates(call) if gated else call
+        """Answer `call`, asking its target again where that can help. Raises CoolingDown, or the last failure."""
+        latest = self._peek(LATEST, ANY)  # Most calls find no gate armed and need look no further.
         try:
-            reply = await forward(asked)
+            if latest is not None and self.world.clock.now() < latest.until:
+                reply = await self.ask(call, forward)
+            else:
+                reply = await forward(call)
         except UpstreamError as error:
-            return await self._again(call, asked, forward, error)
-        self._succeeded(call.target)
+            return await self._again(call, forward, error)
+        self._succeeded(reply)
         return reply
 
-    # --- the loop -------------------------------------------------------------------------------------
-
-    async def _again(self, call: Call, asked: Call, forward: Handler, error: UpstreamError) -> Reply:
+    async def _again(self, call: Call, forward: Handler, error: UpstreamError) -> Reply:
         """Everything after the first failure."""
-        round_ = _Round(self, call, asked)
-        failure: UpstreamError | None = error
+        round_ = _Round(self, call)
+        if not round_.worth_another(error):
+            raise error
+        await self.world.clock.sleep(round_.delay)
         try:
             async for attempt in AsyncRetrying(
-                sleep=self._world.clock.sleep,
+                sleep=self.world.clock.sleep,
                 retry=retry_if_exception(round_.worth_another),
-                wait=round_.wait,
-                stop=_never,
+                wait=lambda _: round_.delay,
+                stop=lambda _: False,
                 reraise=True,
             ):
                 with attempt:
-                    if failure is not None:
-                        first, failure = failure, None
-                        raise first
-                    # Not kept in a local: the first error knows this frame, and would hold a reply that is dropped.
-                    return await round_.ask(forward)
+                    # Not in a local: an earlier error knows this frame, and would hold a reply that was dropped.
+                    return await self._paid_try(round_, forward)
         except Refused as refusal:
-            raise error from refusal  # What the upstream said tells more than that we would not ask again.
-        raise error
+            raise round_.error from refusal  # What the upstream said tells more than that we would not ask again.
+        raise round_.error
+
+    async def _paid_try(self, round_: _Round, forward: Handler) -> Reply:
+        reply = await self.ask(round_.call, forward)
+        self._succeeded(reply, round_)
+        return reply
 
     # --- gates ----------------------------------------------------------------------------------------
 
-    def arm(self, call: Call, error: UpstreamError) -> None:
+    def arm(self, call: Call, target: Target, error: UpstreamError) -> None:
         """A pause that the upstream asked for concerns every call of the router."""
-        if error.retry_after is None or error.retry_after <= 0:
+        told = error.retry_after
+        if told is None or told <= 0:
             return
-        now = self._world.clock.now()
-        subject = subject_of(call.target, error.scope, error.provider)
-        gate = self._world.health.of(GATE, subject, Gate)
-        if gate.arm(now + error.retry_after):
-            self._gates_until = max(self._gates_until, gate.until)
-            call.note(GateArmed(scope=error.scope, subject=str(subject), for_s=error.retry_after))
+        until, health = self.world.clock.now() + told, self.world.health
+        scope = "target" if error.scope == "provider" and target.dialect != "openrouter" else error.scope
+        subject = subject_of(target, scope, error.provider)
+        if health.of(GATE, subject, Gate).arm(until):
+            health.of(LATEST, ANY, Gate).arm(until)
+            call.note(GateArmed(scope=scope, subject=str(subject), for_s=told))
 
-    async def _through_gates(self, call: Call) -> Call:
-        """Wait for the gates that concern this call, and go around providers that are cooling down.
+    async def ask(self, call: Call, forward: Handler) -> Reply:
+        """One try, through the gates and around providers that are cooling down.
 
-        Raises CoolingDown when the wait is longer than this call may be.
+        Raises CoolingDown when the wait would be longer than this call may be.
         """
-        clock, waited = self._world.clock, 0.0
-        while (wait := self._gate_wait(call.target, clock.now())) > 0:
-            patience = PATIENCE_LAST_S if call.last else self._options.patience
-            left = float("inf") if call.deadline is None else call.deadline - clock.now()
-            if waited + wait > patience or wait >= left - MIN_ATTEMPT_S:
+        await self._wait(call, self._gates_of(call.target))
+        cooling = self._cooling(call)
+        if not cooling:
+            return await forward(call)
+        around = ignoring(call, tuple(cooling), "cooling down", IGNORED)
+        if around is not call:
+            try:
+                return await forward(around)
+            except NoRoute:
+                call.note(IgnoreDropped(model=call.target.model, providers=tuple(cooling)))
+        # Nobody else serves this model: the first of them that may be asked again.
+        await self._wait(call, [min(cooling.values(), key=lambda gate: gate.until)])
+        return await forward(call)
+
+    async def _wait(self, call: Call, gates: Sequence[Gate]) -> None:
+        """Wait until all of the gates are open. Raises CoolingDown."""
+        clock, waited = self.world.clock, 0.0
+        while (wait := max((gate.wait(clock.now()) for gate in gates), default=0.0)) > 0:
+            patience = (PATIENCE_LAST_S if call.last else self.options.patience) - waited
+            most = (NEVER if call.deadline is None else call.deadline - clock.now()) - MIN_ATTEMPT_S
+            if wait > patience or wait >= most:
                 raise CoolingDown(f"{call.target} asked for a pause of another {show_duration(wait)}", retry_after=wait)
-            wait += self._world.random.random() * min(0.1 * wait, 1.0)
+            wait = min(wait + spread(wait, self.world.random.random()), patience, most)
             call.note(GateAwaited(model=call.target.model, delay_s=wait))
             await clock.sleep(wait)
             waited += wait
-        return self._around(call)
 
-    def _gate_wait(self, target: Target, now: float) -> float:
-        peek = self._world.health.peek
-        subjects = [subject_of(target, "target", None), subject_of(target, "key", None)]
-        if target.model.endswith(":free"):
-            subjects.append(subject_of(target, "free", None))
-        return max((gate.wait(now) for subject in subjects if (gate := peek(GATE, subject)) is not None), default=0.0)
+    def _gates_of(self, target: Target) -> list[Gate]:
+        """The gates that concern every call to this target."""
+        scopes: tuple[Scope, ...] = ("target", "key", "free") if target.model.endswith(":free") else ("target", "key")
+        gates = (self._peek(GATE, subject_of(target, scope, None)) for scope in scopes)
+        return [gate for gate in gates if gate is not None]
 
-    def _around(self, call: Call) -> Call:
-        """Name the providers that are cooling down in `provider.ignore`, while another may remain."""
-        if call.target.dialect != "openrouter" or not call.completes:
-            return call
-        now, target = self._world.clock.now(), call.target
-        cooling = [
-            subject.provider
-            for subject, gate in self._world.health.each(GATE)
+    def _cooling(self, call: Call) -> dict[str, Gate]:
+        """The providers of this model that may serve this request and asked for a pause."""
+        now, target = self.world.clock.now(), call.target
+        if call.method != "POST":
+            return {}
+        return {
+            subject.provider: gate
+            for subject, gate in self.world.health.each(GATE)
             if isinstance(subject, Subject)
             and subject.provider
             and (subject.upstream, subject.key, subject.model) == (target.upstream, target.key, target.model)
             and gate.wait(now) > 0
-        ]
-        return ignoring(call, cooling, "cooling down", IGNORED) if cooling else call
+            and may_serve(call, subject.provider)
+        }
 
     # --- what is remembered ---------------------------------------------------------------------------
 
-    def _succeeded(self, target: Target) -> None:
-        now = self._world.clock.now()
-        self._worked[target.key] = now
-        if self._drawn:  # A full budget takes nothing back.
+    def _succeeded(self, reply: Reply, round_: _Round | None = None) -> None:
+        now, target = self.world.clock.now(), reply.attempt.target
+        key = target.upstream, target.key
+        if now - self._noted.get(key, -NEVER) > NOTED_S:
+            self._noted[key] = now
+            self.world.health.of(WORKED, key, Worked).at = now
+        if round_ is not None:
+            self.bucket(target).give(round_.drawn, now)
+        elif self._drawn:  # A full budget takes nothing back.
             self.bucket(target).give(1.0, now)
 
     def key_worked(self, target: Target) -> bool:
         """Whether this key was accepted not long ago."""
-        worked = self._worked.get(target.key)
-        return worked is not None and self._world.clock.now() - worked <= AUTH_GRACE_S
+        worked = self._peek(WORKED, (target.upstream, target.key))
+        return worked is not None and self.world.clock.now() - worked.at <= AUTH_GRACE_S
 
     def bucket(self, target: Target) -> Bucket:
         """The retry budget of the target."""
         self._drawn = True
-        now = self._world.clock.now()
         subject = Subject(target.upstream, target.key, target.model)
-        return self._world.health.of(BUCKET, subject, lambda: Bucket(Draw(), now))
-
-    @property
-    def world(self) -> World:
-        """Time and chance."""
-        return self._world
-
-    @property
-    def options(self) -> RetryOptions:
-        """The options it was built from."""
-        return self._options
-
-    async def ask(self, call: Call, forward: Handler) -> Reply:
-        """One further try, through the gates."""
-        return await forward(await self._through_gates(call))
+        return self.world.health.of(BUCKET, subject, lambda: Bucket(Draw(), self.world.clock.now()))
 
 
 class _Round:
     """The retries of one pass of one call through the layer."""
 
-    def __init__(self, layer: Retry, call: Call, asked: Call) -> None:
-        self._layer, self._call, self._tried = layer, call, Tried()
-        self._asked = asked
-        self._delay = self._drawn = 0.0
-        self._lowered = self._dropped = False
+    def __init__(self, layer: Retry, call: Call) -> None:
+        self._layer, self._tried = layer, Tried()
+        self.call = call
+        self.error = UpstreamError("nothing has failed yet")
+        """The latest failure."""
+        self.delay = self.drawn = 0.0
+        self._lowered = False
 
     def worth_another(self, error: BaseException) -> bool:
-        """tenacity's question after each failure; the answer's delay is kept for `wait`."""
+        """The question after each failure; the pause that goes with a yes is kept in `delay`."""
         if not isinstance(error, UpstreamError):
             return False
-        call, layer = self._call, self._layer
-        layer.arm(call, error)
-        if self._cured(error):
-            self._delay = 0.0
+        call, layer, self.error = self.call, self._layer, error
+        target = failed_at(call, error)
+        layer.arm(call, target, error)
+        setting = self._setting(target)
+        if self._lowers(error, setting.left):
             return True
-        verdict = next_try(error, self._tried, self._setting(), layer.options)
+        verdict = next_try(error, self._tried, setting, layer.options)
         if not isinstance(verdict, str):
-            cost = COST_LIGHT if isinstance(error, RateLimited | Overloaded) or error.billed == "no" else COST
-            now = layer.world.clock.now()
-            if layer.bucket(call.target).draw(cost, now):
-                return self._schedule(error, verdict, cost)
+            cost = cost_of(error, self._tried)
+            if layer.bucket(target).draw(cost, layer.world.clock.now()):
+                return self._schedule(target, error, verdict, cost)
             verdict = "the target's retry budget is spent"
-        call.note(RetryDeclined(model=call.target.model, error=error.code, reason=verdict))
+        call.note(RetryDeclined(model=target.model, error=error.code, reason=verdict))
         return False
 
-    def _schedule(self, error: UpstreamError, delay: float, cost: float) -> bool:
-        self._delay, self._drawn = delay, cost
+    def _schedule(self, target: Target, error: UpstreamError, delay: float, cost: float) -> bool:
+        self.delay, self.drawn = delay, cost
         self._tried.tries += 1
         self._tried.codes.append(error.code)
-        self._call.trail.retries += 1
-        self._call.note(RetryScheduled(model=self._call.target.model, error=error.code, delay_s=delay))
+        self.call.trail.retries += 1
+        self.call.note(RetryScheduled(model=target.model, error=error.code, delay_s=delay))
         return True
 
-    def _setting(self) -> Setting:
-        call, world = self._call, self._layer.world
+    def _setting(self, target: Target) -> Setting:
+        call, world = self.call, self._layer.world
         return Setting(
             retries=call.trail.retries,
-            left=float("inf") if call.deadline is None else call.deadline - world.clock.now(),
+            left=NEVER if call.deadline is None else call.deadline - world.clock.now(),
             last=call.last,
             draw=world.random.random,
-            key_worked=self._layer.key_worked(call.target),
+            key_worked=self._layer.key_worked(target),
         )
 
-    def _cured(self, error: UpstreamError) -> bool:
-        """Whether the request itself can be mended: fewer tokens, or without a provider we had left out."""
-        added = self._asked.get(IGNORED)
-        if isinstance(error, NoRoute) and added and not self._dropped:
-            self._dropped = True
-            self._call.note(IgnoreDropped(model=self._call.target.model, providers=added))
-            return True
+    def _lowers(self, error: UpstreamError, left: float) -> bool:
+        """Whether fewer tokens would be paid for: the request is mended, once, and asked again at once."""
         tokens = getattr(error, "affordable", None)
-        if not tokens or self._lowered or tokens >= asked_tokens(self._call):
+        if not tokens or self._lowered or left <= MIN_ATTEMPT_S or tokens >= asked_tokens(self.call.body):
             return False
-        self._lowered = True
-        self._call = self._call.to(body=with_tokens(self._call, tokens))
-        self._call.note(TokensLowered(model=self._call.target.model, max_tokens=tokens))
+        self._lowered, self.delay = True, 0.0
+        self.call = self.call.to(body=with_tokens(self.call.body, tokens))
+        self.call.note(TokensLowered(model=self.call.target.model, max_tokens=tokens))
         return True
 
-    def wait(self, state: RetryCallState) -> float:
-        """tenacity's wait: what was decided."""
-        return self._delay
 
-    async def ask(self, forward: Handler) -> Reply:
-        layer = self._layer
-        if self._dropped:
-            reply = await forward(self._call)
-        else:
-            self._asked = self._call
-            reply = await layer.ask(self._call, forward)
-        layer.bucket(self._call.target).give(self._drawn, layer.world.clock.now())
-        return reply
-
-
-def _never(state: RetryCallState) -> bool:
-    return False
-
-
-def asked_tokens(call: Call) -> float:
-    """`max_tokens` or `max_completion_tokens` of the request; infinite where neither is set."""
-    asked = call.body.get("max_completion_tokens") or call.body.get("max_tokens")
-    return float(asked) if isinstance(asked, int) else float("inf")
-
-
-def with_tokens(call: Call, tokens: int) -> dict[str, Any]:
-    """The body with its output limited to so many tokens, under the name the caller used."""
-    name = "max_completion_tokens" if "max_completion_tokens" in call.body else "max_tokens"
-    return {**call.body, name: tokens}
+def failed_at(call: Call, error: UpstreamError) -> Target:
+    """Where this error happened: above a chain that is not the call's own target."""
+    tries = reversed(call.trail.attempts)
+    return next((attempt.target for attempt in tries if attempt.error is error), call.target)
