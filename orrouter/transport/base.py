@@ -28,15 +28,18 @@ KeySource = Secret | Callable[[], str] | None
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where calls go. Sizes in bytes; `key_file` is read again when it changes; no key: its targets are skipped."""
+    """Where calls go. Sizes in bytes; `key_file` is read again when it changes; no key: its targets are skipped.
+
+    Headers and proxy stay out of the repr: passwords stand in them.
+    """
 
     name: str
     base_url: str
     api_key: KeySource = None
     key_file: str | None = None
     dialect: Dialect = "openrouter"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    proxy: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxy: str | None = field(default=None, repr=False)
     ca_file: str | None = None
     connections: int = 512
     max_body: int = 64 * 2**20

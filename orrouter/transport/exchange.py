@@ -13,32 +13,33 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-import orjson
 
 from orrouter.core.call import Attempt, Call
 from orrouter.core.clock import Clock, Cut, Cuts
 from orrouter.core.errors import (
     ConnectionFailed,
     DeadlineExceeded,
-    EmptyReply,
     RouterError,
     ServerError,
     StreamBroken,
     UpstreamError,
     UpstreamTimeout,
 )
-from orrouter.core.events import Event, Json
+from orrouter.core.events import Event
 from orrouter.core.units import show_duration
 from orrouter.transport.mapping import FOREIGN, failure_of
-from orrouter.wire.faults import Answer, fault_in, fault_of
+from orrouter.wire.faults import Answer, fault_of
 from orrouter.wire.request import Request, plain
-from orrouter.wire.response import is_plain_answer, note_origin, read_whole, says_nothing
 from orrouter.wire.stream import StreamReader
+from orrouter.wire.whole import whole_answer
+from orrouter.wire.words import one_line
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse
     from aiohttp.abc import AbstractStreamWriter
     from yarl import URL
+
+    from orrouter.transport.sending import Send
 
 ERROR_BODY: Final = 2**20
 """Bytes of an error's body that are read: the largest seen are some kilobytes, a CDN's page some ten."""
@@ -48,8 +49,6 @@ DRAIN_END_S: Final = 0.5
 """How long the end of a stream is waited for when all is in hand: it only saves the connection."""
 SLOW: Final = 3
 """Inside a tool call or a reasoning block silence may last so many times longer."""
-NEEDS: Final[Mapping[str, str]] = {"chat/completions": "choices", "completions": "choices"}
-"""What a body must hold to be an answer; `data` where nothing else is said."""
 
 
 class Body(aiohttp.payload.Payload):
@@ -62,15 +61,25 @@ class Body(aiohttp.payload.Payload):
         self._size = len(value)
         self._exchange = exchange
 
+    def __deepcopy__(self, memo: object) -> Body:
+        return self  # Doubles of aiohttp copy what they are given; the exchange must stay the one that there is.
+
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The body as text, for who debugs."""
         body: bytes = self._value
         return body.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
+        """Called by aiohttp once there is a connection."""
         self._exchange.sent()
         await writer.write(self._value)
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002  # a body is never cut: it has the length that was announced
+    ) -> None:
+        """The same; newer versions call this."""
         self._exchange.sent()
         await writer.write(self._value)
 
@@ -79,8 +88,8 @@ class Exchange:
     """The source of one reply: what `EventStream` reads from."""
 
     __slots__ = (
-        "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_hard", "_hard_name", "_last_byte", "_loop",
-        "_max_body", "_plain", "_reader", "_request", "_response", "_sent", "over",
+        "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_finish", "_hard", "_hard_name", "_last_byte",
+        "_loop", "_max_body", "_mute", "_plain", "_reader", "_request", "_response", "_sent", "over",
     )  # fmt: skip
 
     def __init__(self, call: Call, request: Request, clock: Clock, max_body: int, cuts: Cuts) -> None:
@@ -93,33 +102,37 @@ class Exchange:
         self._response: ClientResponse | None = None
         self._reader: StreamReader | None = None
         self.over = False
-        self._plain = call.target.dialect == "openrouter" and plain(call.body)
+        self._plain = call.target.dialect == "openrouter" and plain(call.body, call.target.model)
         self._sent = self._last_byte = self._loop.time()
-        self._hard, self._hard_name = _nearer(call.deadline, "total", _after(self._sent, call.clocks.attempt), "attempt")
+        self._hard, self._hard_name = _nearer(
+            call.deadline, "total", _after(self._sent, call.clocks.attempt), "attempt"
+        )
         self._clock_name = "total"
+        self._finish: float | None = None
+        """When the model had finished, as seen by the first wait behind it."""
+        self._mute = 0.0
+        """Seconds waited since something was last said."""
 
     # --- opening --------------------------------------------------------------------------------------
 
-    async def open(self, session: ClientSession, url: URL, headers: Mapping[str, str] | None, **more: Any) -> None:
+    async def open(self, send: Send, url: URL, headers: Mapping[str, str] | None) -> None:
         """Send the request and wait for the head of the answer. Raises what its status or silence means."""
-        call, body = self._call, self._request.body
+        call = self._call
         instant = self._set("connect", self._sent + call.clocks.connect)
         try:
             with self._until(instant):
-                self._response = response = await session.request(
-                    call.method,
-                    url,
-                    data=None if body is None else Body(body, self),
-                    headers=headers,
-                    allow_redirects=False,
-                    **more,
-                )
+                # A GET has an empty body, which tells when it goes out.
+                body = Body(self._request.body or b"", self)
+                self._response = response = await send(call.method, url, body, headers, call.query)
         except FOREIGN as error:
-            raise self._placed(failure_of(error, self._attempt)) from error
+            failed = failure_of(error, self._attempt)
         except RouterError as error:
             self._placed(error)
             raise
-        await self._begun(response)
+        else:
+            return await self._begun(response)
+        # Not from inside the handler: aiohttp's errors bear the headers that were sent, and the key in them.
+        raise self._placed(failed)
 
     def sent(self) -> None:
         """A connection is there and the request goes out: from here on it may be billed."""
@@ -148,8 +161,8 @@ class Exchange:
     async def _refused(self, response: ClientResponse) -> UpstreamError:
         if 300 <= response.status < 400:
             return ServerError(
-                f"the upstream answers with a redirect to {response.headers.get('Location', 'nowhere')}, and redirects "
-                "are not followed: is its base_url right?",
+                f"the upstream answers with a redirect to {one_line(response.headers.get('Location', 'nowhere'))}, and "
+                "redirects are not followed: is its base_url right?",
                 status=response.status, billed="no", again="no",
             )  # fmt: skip
         try:
@@ -186,36 +199,8 @@ class Exchange:
     async def _read_whole(self) -> list[Event]:
         self.over = True
         raw = await self._body(self._max_body)
-        response = self._response
-        assert response is not None
-        try:
-            data: Any = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            data = raw
-        if not isinstance(data, dict):
-            answer = Answer(status=200, headers=response.headers, body=raw)
-            fault = fault_of(answer, now=self._clock.wall(), plain=self._plain)
-            raise fault or ServerError("the answer is no JSON object", status=200, billed="maybe")
-        note_origin(self._attempt, data)
-        self._judge(data)
-        return [read_whole(raw, data)]
-
-    def _judge(self, data: Json) -> None:
-        """Raise when a body with status 200 is a failure."""
-        if self._call.completes and is_plain_answer(data):
-            return
-        fault = fault_in(
-            data,
-            whole=True,
-            needs=NEEDS.get(self._call.endpoint, "data"),
-            headers=self._response.headers if self._response is not None else {},
-            plain=self._plain,
-            now=self._clock.wall(),
-        )
-        if fault is not None:
-            raise fault
-        if self._call.completes and says_nothing(data):
-            raise EmptyReply("the model finished and had said nothing", status=200, raw=data.get("usage"))
+        assert self._response is not None
+        return [whole_answer(raw, self._call, self._response.headers, plain=self._plain, wall=self._clock.wall)]
 
     async def _read_stream(self, reader: StreamReader) -> list[Event]:
         since = self._loop.time()
@@ -223,21 +208,29 @@ class Exchange:
             try:
                 data = await self._receive(since)
             except _Drained:
-                self.over = True
-                return reader.release()
+                data = b""
             except UpstreamError:
                 if not reader.finished or not reader.said:
                     raise
-                self.over = True
-                return reader.release()  # The answer was finished; only its accounting is lost.
-            events = reader.feed(data) if data else reader.end()
+                data = b""  # The answer was finished; only its accounting is lost.
             if data:
+                events = reader.feed(data)
                 self._last_byte = self._loop.time()
             else:
+                events = reader.end()
                 self.over = reader.error is None
             if events or self.over:
+                self._listen(events, since)
                 return events
         raise reader.error
+
+    def _listen(self, events: list[Event], since: float) -> None:
+        """Remember how long nothing has been said: an event that is only an envelope does not count."""
+        for event in reversed(events):
+            if event.semantic:
+                self._mute = 0.0
+                return
+        self._mute += self._last_byte - since
 
     async def _receive(self, since: float) -> bytes:
         """The next bytes, b"" at the end; `since`: when the reader began to wait."""
@@ -249,8 +242,10 @@ class Exchange:
                 with self._until(self._limit(since)):
                     data = await content.readany()
         except FOREIGN as error:
-            raise failure_of(error, self._attempt) from error
-        return data
+            failed = failure_of(error, self._attempt)
+        else:
+            return data
+        raise failed
 
     async def _body(self, most: int, patience: float | None = None) -> bytes:
         """The whole body, at most so many bytes, at most so many seconds (None: as the clocks say)."""
@@ -260,18 +255,22 @@ class Exchange:
             data = content.read_nowait()
             if content.at_eof() and len(data) <= most:
                 return data  # Most bodies arrive together with their head.
-            parts, size = [data], len(data)
-            instant = self._set("attempt", _after(self._loop.time(), patience))
+            parts, size, since = [data], len(data), self._loop.time()
             while not content.at_eof() and size <= most:
-                with self._until(instant):
+                # One JSON where a stream was asked for: the clocks of a stream hold.
+                streamed = patience is None and self._request.stream
+                with self._until(self._limit(since) if streamed else self._set("attempt", _after(since, patience))):
                     data = await content.readany()
+                self._last_byte = self._loop.time()
                 parts.append(data)
                 size += len(data)
         except FOREIGN as error:
-            raise failure_of(error, self._attempt) from error
-        if size > most:
-            raise ServerError(f"the answer is larger than {most} bytes", status=200, billed="yes", again="no")
-        return b"".join(parts)
+            failed = failure_of(error, self._attempt)
+        else:
+            if size > most:
+                raise ServerError(f"the answer is larger than {most} bytes", status=200, billed="yes", again="no")
+            return b"".join(parts)
+        raise failed
 
     # --- clocks ---------------------------------------------------------------------------------------
 
@@ -290,13 +289,21 @@ class Exchange:
         """When the wait that is about to begin is over."""
         reader, clocks = self._reader, self._call.clocks
         if reader is not None and reader.finished:
-            return self._set("drain", since + (DRAIN_END_S if reader.usage_seen or reader.done else DRAIN_USAGE_S))
+            patience = DRAIN_END_S if reader.usage_seen or reader.done else DRAIN_USAGE_S
+            if self._finish is None:
+                self._finish = self._last_byte
+            instant = self._set("drain", max(since, self._finish) + patience)
+            self._clock_name = "drain"  # The answer is whole: no deadline makes it a failure any more.
+            return instant
         dead, dead_name = self._set("dead", max(since, self._last_byte) + clocks.dead), self._clock_name
         if self._attempt.first_token is None:
             semantic, name = _after(self._sent, clocks.first_token), "first_token"
         else:
             factor = SLOW if reader is not None and reader.last_slow else 1
-            semantic, name = _after(since, None if clocks.stall is None else clocks.stall * factor), "stall"
+            semantic, name = (
+                _after(since - self._mute, None if clocks.stall is None else clocks.stall * factor),
+                "stall",
+            )
         instant, self._clock_name = _nearer(semantic, name, dead, dead_name)
         return instant
 
@@ -309,9 +316,11 @@ class Exchange:
             return self._billed(DeadlineExceeded("the deadline of the whole call has passed"))
         if name == "connect":
             return ConnectionFailed(f"no connection within {show_duration(clocks.connect)}", billed="no")
+        waited = show_duration(clocks.dead if name == "dead" else now - self._sent)
         if self._attempt.first_token is not None:
-            return StreamBroken(f"{_WORDS[name]}, the {name} clock")
-        return UpstreamTimeout(f"{_WORDS[name]} within {show_duration(now - self._sent)}, the {name} clock")
+            waited = show_duration(self._mute + now - self._last_byte) if name == "stall" else waited
+            return StreamBroken(f"{_WORDS[name]} for {waited}, the {name} clock")
+        return UpstreamTimeout(f"{_WORDS[name]} within {waited}, the {name} clock")
 
     def _billed(self, error: DeadlineExceeded) -> DeadlineExceeded:
         if self._attempt.phase == "not_sent":
@@ -343,7 +352,7 @@ class Exchange:
             response.close()
 
 
-class _Drained(Exception):  # noqa: N818  # no error: the end of a wait
+class _Drained(Exception):
     """What was still hoped for behind the finish did not come."""
 
 

@@ -1,6 +1,6 @@
 """The road to the upstreams: one tuned aiohttp session for each.
 
-Law: sessions, keys and headers. One try is `exchange`'s; no policy and no money here.
+Law: sessions and headers. One try is `exchange`'s; no policy and no money here.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ import os
 import ssl
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict
 from yarl import URL
 
 from orrouter.core.call import Call
 from orrouter.core.clock import Clock, Cuts, LoopClock
 from orrouter.core.completion import Completion
-from orrouter.core.errors import AuthFailed, EmptyReply, PolicyError, RouterError
+from orrouter.core.errors import EmptyReply, PolicyError, RouterError
 from orrouter.core.reply import EventStream, Reply
-from orrouter.core.secret import Secret
 from orrouter.transport.base import Upstream
 from orrouter.transport.exchange import Exchange
+from orrouter.transport.keys import Keys
+from orrouter.transport.sending import READ_BUFFER, connector, sender
 from orrouter.wire.fold import completion_of
 from orrouter.wire.request import request_of
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE_S: Final = 30.0
 """Shorter than any CDN's idle limit, so that a request seldom meets a connection that is just being closed."""
+CUT_TURNS: Final = 10
+"""Turns of the loop in which a broken connection tells its reader; under TLS it takes more than one."""
 USER_AGENT: Final = "orrouter"
 
 
@@ -46,8 +51,10 @@ class HttpTransport:
         self._cuts = Cuts()
         self._roads: dict[str, _Road] = {}
         self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._closed = False
 
     async def __call__(self, call: Call) -> Reply:
+        """Ask the upstream of `call.target`. Raises UpstreamError, DeadlineExceeded, PolicyError or RouterError."""
         road = self._road(call.target.upstream)
         attempt = call.attempt
         assert attempt is not None, "the attempt layer stands above the transport"
@@ -55,7 +62,7 @@ class HttpTransport:
         exchange = Exchange(call, request, self._clock, road.upstream.max_body, self._cuts)
         stream = EventStream(exchange, partial(_fold, call))
         try:
-            await exchange.open(road.session, road.url(request.path), road.headers(call), **road.more(call))
+            await exchange.open(road.send, road.url(request.path), road.headers(call))
             if not await stream.ahead(1):
                 raise EmptyReply("the upstream said nothing")
         except BaseException:
@@ -69,6 +76,8 @@ class HttpTransport:
             self._home = loop, os.getpid()
         elif self._home[0] is not loop or self._home[1] != os.getpid():
             raise RouterError(_elsewhere(self._home[1] != os.getpid()))
+        if self._closed:
+            raise RouterError("this Router is closed: build a new one")
         road = self._roads.get(name)
         if road is None:
             upstream = self._upstreams.get(name)
@@ -79,11 +88,24 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close every session; in a forked child only forget them, the sockets are the parent's."""
+        self._closed = True
         roads, self._roads = self._roads, {}
         if self._home is None or self._home[1] == os.getpid():
             for road in roads.values():
+                if self._home is not None and self._home[0] is asyncio.get_running_loop():
+                    await _cut_off(road.session.connector)
                 await road.session.close()
-        self._home = None
+
+
+async def _cut_off(connector: aiohttp.BaseConnector | None) -> None:
+    """Break the connections in use, so that whoever reads from one is told: closing a session tells nobody."""
+    used = [one for one in getattr(connector, "_acquired", ()) if isinstance(one, ResponseHandler)]
+    for one in used:
+        if one.transport is not None:
+            one.transport.abort()
+    for _ in range(CUT_TURNS):
+        if any(one.connected for one in used):
+            await asyncio.sleep(0)
 
 
 def _fold(call: Call, said: Sequence[Event]) -> Completion:
@@ -94,7 +116,7 @@ def _fold(call: Call, said: Sequence[Event]) -> Completion:
 def _elsewhere(forked: bool) -> str:
     if forked:
         return "this Router was used before the process forked: build one after the fork, in each child"
-    return "this Router belongs to another event loop: build one in each loop, or close it and build it anew"
+    return "this Router belongs to another event loop: build one in each loop"
 
 
 class _Road:
@@ -103,80 +125,84 @@ class _Road:
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self._urls: dict[str, URL] = {}
-        self._key_stamp: tuple[float, str] | None = None
-        headers = {
-            hdrs.CONTENT_TYPE: "application/json",
-            hdrs.ACCEPT: "application/json, text/event-stream",
-            hdrs.ACCEPT_ENCODING: "identity",
-            hdrs.USER_AGENT: USER_AGENT,
-            **upstream.headers,
-        }
-        if isinstance(upstream.api_key, Secret) and upstream.api_key:
-            headers[hdrs.AUTHORIZATION] = f"Bearer {upstream.api_key.reveal()}"
+        self._keys = Keys(upstream)
+        tls = _tls(upstream)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            headers=_prepared(upstream, self._keys),
+            connector=connector(
                 limit=upstream.connections,
                 keepalive_timeout=KEEP_ALIVE_S,
-                ssl=_tls(upstream.ca_file),
+                ssl=tls,
                 ttl_dns_cache=60,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=False,
-            read_bufsize=2**18,
+            read_bufsize=READ_BUFFER,
         )
+        self.send = sender(self.session, upstream.proxy)
 
     def url(self, path: str) -> URL:
+        """Where a path of this upstream is. Raises PolicyError for a base_url that is none."""
         url = self._urls.get(path)
         if url is None:
-            url = URL(f"{self.upstream.base_url.rstrip('/')}/{path}")
+            try:
+                url = URL(f"{self.upstream.base_url.rstrip('/')}/{path}")
+            except ValueError as error:
+                raise PolicyError(f"the base_url of upstream {self.upstream.name} is no address: {error}") from None
             if len(self._urls) < 1000:
                 self._urls[path] = url
         return url
 
     def headers(self, call: Call) -> Mapping[str, str] | None:
         """What this call's headers add to the session's; None: nothing."""
-        upstream = self.upstream
-        if not upstream.has_key:
-            raise AuthFailed(f"upstream {upstream.name} has no key: set its api_key, or take its targets out of the chain")
-        fixed = isinstance(upstream.api_key, Secret)
-        if fixed and not call.headers:
+        keys = self._keys
+        if keys.fixed and not call.headers:
             return None
-        headers = {name: value for name, value in call.headers.items() if name.lower() not in _OURS}
-        if not fixed:
-            headers[hdrs.AUTHORIZATION] = f"Bearer {self._key()}"
+        headers = _Headers((name, value) for name, value in call.headers.items() if name.lower() not in _OURS)
+        if not keys.fixed:
+            headers[hdrs.AUTHORIZATION] = keys.bearer()
         return headers
 
-    def _key(self) -> str:
-        upstream = self.upstream
-        if callable(upstream.api_key):
-            return upstream.api_key()
-        assert upstream.key_file is not None
-        try:
-            stamp = os.stat(upstream.key_file).st_mtime
-            if self._key_stamp is None or self._key_stamp[0] != stamp:
-                with open(upstream.key_file, encoding="utf-8") as file:
-                    self._key_stamp = stamp, file.read().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise AuthFailed(f"the key file {upstream.key_file} cannot be read: {type(error).__name__}") from None
-        return self._key_stamp[1]
 
-    def more(self, call: Call) -> dict[str, Any]:
-        """What else aiohttp is told for this call."""
-        more: dict[str, Any] = {}
-        if call.query:
-            more["params"] = call.query
-        if self.upstream.proxy:
-            more["proxy"] = self.upstream.proxy
-        return more
+class _Headers(dict[str, str]):
+    """Headers with a key among them: whoever shows them shows their names only."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
 
 
-_OURS: Final = frozenset({"authorization", "cookie", "host", "content-length", "transfer-encoding", "connection"})
+_OURS: Final = frozenset(
+    {
+        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
+        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
 """Headers that a call may not set: they are the transport's."""
 
 
-def _tls(ca_file: str | None) -> ssl.SSLContext | bool:
-    return True if ca_file is None else ssl.create_default_context(cafile=ca_file)
+def _prepared(upstream: Upstream, keys: Keys) -> CIMultiDict[str]:
+    """What every request of an upstream bears. Raises AuthFailed for a key that cannot be sent."""
+    headers = CIMultiDict(
+        {
+            hdrs.CONTENT_TYPE: "application/json",
+            hdrs.ACCEPT: "application/json, text/event-stream",
+            hdrs.ACCEPT_ENCODING: "identity",
+            hdrs.USER_AGENT: USER_AGENT,
+        }
+    )
+    headers.update(upstream.headers)
+    if keys.fixed:
+        headers[hdrs.AUTHORIZATION] = keys.bearer()
+    return headers
 
 
+def _tls(upstream: Upstream) -> ssl.SSLContext | bool:
+    if upstream.ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=upstream.ca_file)
+    except OSError as error:
+        raise PolicyError(
+            f"upstream {upstream.name} cannot read its certificates from {upstream.ca_file}: {error}", key="ca_file"
+        ) from None

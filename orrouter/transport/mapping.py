@@ -24,8 +24,9 @@ FOREIGN: tuple[type[BaseException], ...] = (
 )
 """What may come out of an aiohttp call besides a cancellation."""
 
-_ASKED_WRONGLY = (aiohttp.InvalidURL, ValueError)
-_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ssl.SSLError, ssl.CertificateError)
+_ASKED_WRONGLY = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError)
+_NO_CONNECTION = (OSError, aiohttp.ClientConnectionError)
+"""A certificate that is not believed is an OSError, and a ValueError too: this is asked first."""
 _NO_HTTP = (aiohttp.ClientResponseError, http_exceptions.HttpProcessingError, aiohttp.InvalidURL)
 
 
@@ -35,10 +36,8 @@ def failure_of(error: BaseException, attempt: Attempt) -> UpstreamError:
     if attempt.phase == "committed":
         return StreamBroken(f"the connection broke in the middle of the answer: {text}")
     if attempt.phase == "not_sent":
-        if isinstance(error, _ASKED_WRONGLY):
+        if isinstance(error, _ASKED_WRONGLY) and not isinstance(error, _NO_CONNECTION):
             return InvalidRequest(f"this cannot be sent: {text}")
-        return ConnectionFailed(f"no connection: {text}", billed="no")
-    if isinstance(error, _NO_CONNECTION):
         return ConnectionFailed(f"no connection: {text}", billed="no")
     if isinstance(error, _NO_HTTP):
         return ServerError(f"the upstream does not speak HTTP: {text}", billed="maybe")
