@@ -5,12 +5,13 @@ Law: questions to upstreams, and values that tell the answers. Nothing is raised
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orrouter.core.call import Target
-from orrouter.core.errors import ModelNotFound, NoRoute, RouterError
+from orrouter.core.errors import Rejected, RouterError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,9 @@ async def check_upstreams(
 ) -> Readiness:
     """Ask each upstream for its key (OpenRouter) or its models; one without a key is left out, unless all are."""
     keyed = {name: target for name, target in upstreams.items() if target.key}
-    checks = [await _check(name, target, fetch) for name, target in keyed.items()]
-    if not checks:
-        checks = [Check(name, False, "no key is set") for name in upstreams]
-    return Readiness(tuple(checks))
+    if not keyed:
+        return Readiness(tuple(Check(name, False, "no key is set") for name in upstreams))
+    return Readiness(tuple(await asyncio.gather(*(_check(name, target, fetch) for name, target in keyed.items()))))
 
 
 async def _check(name: str, target: Target, fetch: Callable[..., Awaitable[dict[str, Any]]]) -> Check:
@@ -54,19 +54,23 @@ async def _check(name: str, target: Target, fetch: Callable[..., Awaitable[dict[
     for path in paths:
         try:
             raw = await fetch(path, upstream=name)
-        except (NoRoute, ModelNotFound) as error:
+        except RouterError as error:
+            if not isinstance(error, Rejected) or error.status != 404:
+                return Check(name, False, str(error))
             detail = str(error)
             continue
-        except RouterError as error:
-            return Check(name, False, str(error))
-        return Check(name, True, _told(raw))
+        return _judged(name, raw)
     return Check(name, False, detail)
 
 
-def _told(raw: Mapping[str, Any]) -> str:
+def _judged(name: str, raw: Mapping[str, Any]) -> Check:
     """What the upstream says of the key, for people."""
     data = raw.get("data")
     if not isinstance(data, Mapping):
-        return "answers"
+        return Check(name, True, "answers")
     left = data.get("limit_remaining")
-    return "the key is accepted" if left is None else f"the key is accepted, ${left} left of its limit"
+    if isinstance(left, bool) or not isinstance(left, int | float):
+        return Check(name, True, "the key is accepted")
+    if left <= 0:
+        return Check(name, False, "the key is accepted, but its limit is used up: raise it, or wait until it resets")
+    return Check(name, True, f"the key is accepted, ${left} left of its limit")

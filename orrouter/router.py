@@ -7,31 +7,33 @@ pipeline. How a call is treated is said by the policy, and done in the layers.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import parse_qsl
 
 from orrouter.asking import Asked, Wish, read_wish, warner
-from orrouter.catalog.model import Endpoint, Model
-from orrouter.catalog.refresh import read_models
 from orrouter.core import tags as tagging
 from orrouter.core.call import ALL, Call, Target, Trail, new_request_id
 from orrouter.core.clock import Clock, Cuts, LoopClock
 from orrouter.core.completion import Completion
-from orrouter.core.errors import ModelNotFound, NoRoute, RouterError
-from orrouter.core.events import End
+from orrouter.core.errors import PolicyError, RouterError, UpstreamError
 from orrouter.core.facts import Fact, PolicyReloaded, SpellingTranslated
-from orrouter.core.pipeline import Pipeline
+from orrouter.core.pipeline import Handler, Pipeline
 from orrouter.core.reply import EventStream, Reply
-from orrouter.keeping import Keeper
+from orrouter.keeping import Keeper, guarded, keep_catalog
+from orrouter.lookups import Lookups
 from orrouter.middleware.base import World
 from orrouter.middleware.deadline import before_deadline
 from orrouter.policy.build import Built, build
-from orrouter.policy.env import default_model, policy_from_env
-from orrouter.policy.load import Document, load_file
+from orrouter.policy.code import CODE, policy_in_code
+from orrouter.policy.env import FILE, default_model, policy_from_env
+from orrouter.policy.hints import nearest
+from orrouter.policy.load import load_file
 from orrouter.policy.schema import Policy, read_policy
 from orrouter.readiness import Readiness, check_upstreams
 from orrouter.transport.base import Transport
@@ -50,7 +52,7 @@ class OldSpelling(UserWarning):
     """A request used a spelling that OpenRouter has since changed; it was translated."""
 
 
-class Router:
+class Router(Lookups):
     """Calls LLMs as a policy says. Build one per process and event loop, and share it: calls may run side by side.
 
     `async with Router.from_file("config/default.yaml") as router:`
@@ -69,12 +71,11 @@ class Router:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._env = os.environ if env is None else env
-        self._given, self._on_fact = transport, on_fact
+        self._given, self._on_fact = transport, None if on_fact is None else guarded(on_fact)
         self.world = World(clock=clock or LoopClock(), random=random or Random())
-        self._transports: list[Transport] = []
-        self._keeper = Keeper()
+        self._keeper = Keeper(self._refresh if transport is None else None)
         self._cuts = Cuts()
-        self._warn = warner(lambda text: warnings.warn(text, OldSpelling, stacklevel=5))
+        self._warn = warner(_warn_caller)
         self._targets: dict[str, Target] = {}
         self._built = self._build(policy)
 
@@ -89,7 +90,8 @@ class Router:
         """A router for a policy in the shape of a policy file. Keys may stand in it: it is code, not a file."""
         if isinstance(policy, Policy):
             return cls(policy, **options)
-        return cls(read_policy(_in_code(dict(policy))), **options)
+        env = options.get("env")
+        return cls(read_policy(policy_in_code(policy, os.environ if env is None else env)), **options)
 
     @classmethod
     def from_env(cls, *, env: Mapping[str, str] | None = None, **options: Any) -> Self:
@@ -110,7 +112,7 @@ class Router:
         request_id: str | None = None,
         **body: Any,
     ) -> Completion:
-        """Answer `messages` whole. `body` is any further field of the request: model, tools, temperature …
+        """Answer `messages` whole. `body` is any further field of the request: model, tools, temperature and so on.
 
         `timeout` in seconds. A pydantic model as `response_format` makes `parsed` one. Raises RouterError, whose
         `record` tells what was tried.
@@ -177,7 +179,9 @@ class Router:
         for spelling in wish.spellings:
             trail.note(SpellingTranslated(old=spelling.old, new=spelling.new))
             self._warn(spelling)
-        deadline = None if asked.timeout is None else trail.began + asked.timeout
+        deadline = None
+        if asked.timeout is not None:
+            deadline, pipeline = trail.began + asked.timeout, self._timed[name]
         call = _BLANK.to(
             endpoint=endpoint,
             body=wish.body,
@@ -202,56 +206,38 @@ class Router:
         return target
 
     async def _send(self, call: Call, pipeline: Pipeline) -> Reply:
-        self._keeper.begun(self._refresh)
+        lease = self._keeper.begun()
         try:
-            reply = await (pipeline(call) if call.deadline is None else before_deadline(call, pipeline, self._cuts))
-        except BaseException:
-            self._keeper.over()
+            reply = await pipeline(call)
+        except BaseException as error:
+            lease.over()
+            if isinstance(error, UpstreamError):  # One that a layer raised has no place yet.
+                error.at(request_id=call.trail.request_id)
             raise
-        reply.events.on_end(self._over)
+        reply.events.on_end(lease.over)
         return reply
-
-    def _over(self, end: End) -> None:
-        self._keeper.over()
 
     # --- what the upstream tells about itself -----------------------------------------------------------
 
     async def fetch(self, path: str, upstream: str | None = None, **query: str) -> dict[str, Any]:
         """The JSON object at a path below an upstream's base URL (the first upstream's where none is named)."""
         bare, _, extra = path.partition("?")
-        query |= dict(pair.split("=", 1) for pair in extra.split("&") if "=" in pair)
+        query |= dict(parse_qsl(extra, keep_blank_values=True))
+        target = self._upstream(upstream)
         call, pipeline = self._call(bare, read_wish({}, Asked()), Asked())
-        if upstream is not None:
-            call = call.to(target=self.world.upstreams[upstream])
-        reply = await self._send(call.to(method="GET", query=query), pipeline)
-        return (await reply.completion()).raw
-
-    async def models(self) -> tuple[Model, ...]:
-        """The models that the upstream lists now."""
-        return read_models(await self.fetch("models", output_modalities="all", limit="1000"))
-
-    async def endpoints(self, model: str) -> tuple[Endpoint, ...]:
-        """Who serves a model now, at what price."""
-        raw = await self.fetch(f"models/{model}/endpoints")
-        return tuple(Endpoint.read(row) for row in raw["data"].get("endpoints") or ())
-
-    async def generation(self, generation_id: str) -> dict[str, Any]:
-        """What one answer cost and how it was made. It is known some seconds after the answer: until then ModelNotFound or NoRoute."""
-        data: dict[str, Any] = (await self.fetch("generation", id=generation_id))["data"]
-        return data
-
-    async def credits(self) -> dict[str, Any]:
-        """`total_credits` and `total_usage` of the account, in USD."""
-        data: dict[str, Any] = (await self.fetch("credits"))["data"]
-        return data
-
-    async def key(self) -> dict[str, Any]:
-        """Limits and usage of the key, in USD; asked under its old path where the new one is not there."""
+        reply = await self._send(call.to(method="GET", query=query, target=target), pipeline)
         try:
-            data: dict[str, Any] = (await self.fetch("key"))["data"]
-        except (NoRoute, ModelNotFound):
-            data = (await self.fetch("auth/key"))["data"]
-        return data
+            return (await reply.completion()).raw
+        finally:
+            reply.close()
+
+    def _upstream(self, name: str | None) -> Target:
+        """The target of what concerns no model. Raises PolicyError for an upstream that the policy does not have."""
+        known = self.world.upstreams
+        target = known.get(next(iter(known)) if name is None else name)
+        if target is None:
+            raise PolicyError(f"there is no upstream {name!r}", hint=nearest(str(name), known))
+        return target
 
     # --- the router itself ------------------------------------------------------------------------------
 
@@ -273,19 +259,24 @@ class Router:
         `path`: the file; None: the one it was read from. Raises PolicyError, and then nothing has changed.
         """
         file = self._built.policy.document.file if path is None else path
+        if path is None and file in (FILE, CODE):
+            raise PolicyError("this Router's policy was read from no file", hint="name one: router.reload(path)")
         self._built = self._build(read_policy(load_file(file, env=self._env)))
         if self._on_fact is not None:
             self._on_fact(PolicyReloaded(file=str(file)))
 
     def _build(self, policy: Policy) -> Built:
+        """The pipelines of a policy over a transport of its own, which is in force from now on."""
         transport = self._given
         if transport is None:
             from orrouter.transport.http import HttpTransport
 
             transport = HttpTransport({name: policy.upstream(name) for name in policy.upstreams}, self.world.clock)
-        built = build(policy, self.world, transport)
+        lease = self._keeper.lease(transport)
+        built = build(policy, self.world, lease)
+        self._keeper.take(lease)
         self._targets.clear()
-        self._transports.append(transport)
+        self._timed = {name: _timed(pipeline, self._cuts) for name, pipeline in built.pipelines.items()}
         return built
 
     @property
@@ -294,11 +285,13 @@ class Router:
         return self._built.policy
 
     async def _refresh(self) -> None:
-        """Keep the catalog fresh; a task of the keeper."""
-        from orrouter.keeping import keep_catalog
+        """Keep the catalog fresh from the first upstream that publishes a list; a task of the keeper."""
 
-        if self._given is None and next(iter(self.world.upstreams.values())).dialect == "openrouter":
-            await keep_catalog(self.world, self.fetch, self._on_fact)
+        def lister() -> str | None:
+            return next((name for name, one in self.world.upstreams.items() if one.dialect == "openrouter"), None)
+
+        if lister() is not None:
+            await keep_catalog(self.world, lambda path: self.fetch(path, lister()), self._on_fact)
 
     async def __aenter__(self) -> Self:
         return self
@@ -309,18 +302,32 @@ class Router:
         await self.aclose(0.0 if kind is not None else DRAIN_S)
 
     async def aclose(self, drain: float = DRAIN_S) -> None:
-        """Take no more calls, wait at most `drain` seconds for those under way, then let go of every connection."""
+        """Take no more calls, wait at most `drain` seconds for those under way, then let go of every connection.
+
+        A call that is still under way then fails with a RouterError. May be repeated.
+        """
         await self._keeper.close(drain)
-        transports, self._transports = self._transports, []
-        for transport in transports:
-            await transport.aclose()
 
 
-def _in_code(data: dict[str, Any]) -> Document:
-    """A policy written in code: its keys count as if they came from the environment."""
-    upstreams = data.get("upstreams")
-    names = upstreams if isinstance(upstreams, dict) else {}
-    return Document(data, "<policy>", from_env=frozenset(("upstreams", name, "api_key") for name in names))
+def _timed(pipeline: Pipeline, cuts: Cuts) -> Pipeline:
+    """The pipeline with a caller's `timeout` kept just below `record`, so that the record tells of it too."""
+
+    def keep(call: Call, forward: Handler) -> Awaitable[Reply]:
+        return before_deadline(call, forward, cuts)
+
+    outermost, *below = pipeline.layers
+    return Pipeline((outermost, keep, *below), pipeline.transport)
+
+
+_PACKAGE: Final = __file__.removesuffix("router.py")
+
+
+def _warn_caller(text: str) -> None:
+    """Warn at the line, outside of this package, that asked."""
+    frame, level = sys._getframe(), 1  # noqa: SLF001  # what inspect.currentframe() is, without importing inspect
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, OldSpelling, stacklevel=level)
 
 
 _ASKED: Final = Asked._fields
@@ -349,5 +356,3 @@ class Streaming:
     ) -> None:
         if self._reply is not None:
             self._reply.close()
-
-
