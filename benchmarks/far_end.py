@@ -1,6 +1,7 @@
 """A far end that costs next to nothing: canned answers over a raw asyncio protocol, in a process of its own.
 
-The model's name chooses the answer: `sick/...` gets HTTP 503, all others a chat answer; a body with `"stream":true`
+The model's name chooses the answer: `sick/...` gets HTTP 503, `slow/...` the beginning of a stream, `joined/...` a stream
+with eight events in each HTTP chunk, all others a chat answer; a body with `"stream":true`
 gets the same answer as an event stream of `CHUNKS` deltas. Run by the benchmarks; it prints its port and serves.
 """
 
@@ -46,7 +47,7 @@ def _answer() -> bytes:
     )
 
 
-def _stream(chunks: int) -> bytes:
+def _stream(chunks: int, joined: int = 1) -> bytes:
     def event(delta: dict, reason: str | None, **more: object) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "native_finish_reason": reason}
         return b"data: " + orjson.dumps(
@@ -65,7 +66,8 @@ def _stream(chunks: int) -> bytes:
     parts += [event({"content": WORDS[at % len(WORDS)] + " "}, None) for at in range(chunks)]
     usage = {"prompt_tokens": 12, "completion_tokens": chunks, "total_tokens": 12 + chunks, "cost": 0.001}
     parts += [event({}, "stop"), event({}, "stop", usage=usage), b"data: [DONE]\n\n"]
-    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    frames = [b"".join(parts[at : at + joined]) for at in range(0, len(parts), joined)]
+    body = b"".join(b"%x\r\n%s\r\n" % (len(frame), frame) for frame in frames) + b"0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head + body
 
@@ -73,6 +75,10 @@ def _stream(chunks: int) -> bytes:
 ANSWER = _json("200 OK", _answer())
 SICK = _json("503 Service Unavailable", orjson.dumps({"error": {"code": 503, "message": "Service temporarily overloaded"}}))
 STREAM = _stream(CHUNKS)
+JOINED = _stream(CHUNKS, joined=8)
+"""The same events, eight in one HTTP chunk, as a proxy between delivers them."""
+FIRST = STREAM[: STREAM.index(b"\r\n", STREAM.index(b'"the "')) + 2]
+"""The head, a role and the first word; the rest never comes."""
 
 
 class Peer(asyncio.Protocol):
@@ -101,6 +107,10 @@ class Peer(asyncio.Protocol):
             edges = bytes(body[:1200]) + bytes(body[-400:])
             if b'"sick/' in edges:
                 self.transport.write(SICK)
+            elif b'"slow/' in edges:
+                self.transport.write(FIRST)
+            elif b'"joined/' in edges:
+                self.transport.write(JOINED)
             elif b'"stream":true' in edges:
                 self.transport.write(STREAM)
             else:
