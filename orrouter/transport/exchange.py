@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 
@@ -127,12 +127,12 @@ class Exchange:
         except FOREIGN as error:
             failed = failure_of(error, self._attempt)
         except RouterError as error:
-            self._placed(error)
+            _placed(error, self._attempt)
             raise
         else:
             return await self._begun(response)
         # Not from inside the handler: aiohttp's errors bear the headers that were sent, and the key in them.
-        raise self._placed(failed)
+        raise _placed(failed, self._attempt)
 
     def sent(self) -> None:
         """A connection is there and the request goes out: from here on it may be billed."""
@@ -148,7 +148,7 @@ class Exchange:
         if made:
             attempt.generation_id = made
         if response.status != 200:
-            raise self._placed(await self._refused(response))
+            raise _placed(await self._refused(response), attempt)
         if self._request.stream and response.content_type not in _WHOLE:
             self._reader = StreamReader(
                 attempt,
@@ -160,11 +160,7 @@ class Exchange:
 
     async def _refused(self, response: ClientResponse) -> UpstreamError:
         if 300 <= response.status < 400:
-            return ServerError(
-                f"the upstream answers with a redirect to {one_line(response.headers.get('Location', 'nowhere'))}, and "
-                "redirects are not followed: is its base_url right?",
-                status=response.status, billed="no", again="no",
-            )  # fmt: skip
+            return _redirect(response.status, response.headers.get("Location", "nowhere"))
         try:
             body = await self._body(ERROR_BODY, patience=DRAIN_USAGE_S)
         except UpstreamError:
@@ -185,7 +181,7 @@ class Exchange:
             events = await (self._read_whole() if self._reader is None else self._read_stream(self._reader))
         except UpstreamError as error:
             self.over = True
-            raise self._placed(error)  # noqa: B904  # the same error, with its place filled in
+            raise _placed(error, self._attempt)  # noqa: B904  # the same error, with its place filled in
         except DeadlineExceeded as error:
             self.over = True
             raise self._billed(error)  # noqa: B904  # the same error
@@ -329,19 +325,6 @@ class Exchange:
 
     # --- the rest -------------------------------------------------------------------------------------
 
-    def _placed(self, error: Any) -> Any:
-        if isinstance(error, UpstreamError):
-            attempt = self._attempt
-            if error.status is None:
-                error.status = attempt.status if attempt.status != 200 else None
-            if error.provider is None:
-                error.provider = attempt.provider
-            else:
-                attempt.provider = attempt.provider or error.provider
-            if error.generation_id is None:
-                error.generation_id = attempt.generation_id
-        return error
-
     def close(self) -> None:
         """Drop the connection, unless the answer was read to its end: then it is back in the pool already."""
         if self._cut is not None:
@@ -366,6 +349,32 @@ _WORDS: Final = {
     "dead": "not one byte",
     "total": "no whole answer",
 }
+
+
+E = TypeVar("E", bound=RouterError)
+
+
+def _placed(error: E, attempt: Attempt) -> E:
+    """The error with what the try knows: status, provider, generation; a provider that it names is noted."""
+    if isinstance(error, UpstreamError):
+        if error.status is None:
+            error.status = attempt.status if attempt.status != 200 else None
+        if error.provider is None:
+            error.provider = attempt.provider
+        else:
+            attempt.provider = attempt.provider or error.provider
+        if error.generation_id is None:
+            error.generation_id = attempt.generation_id
+    return error
+
+
+def _redirect(status: int, place: str) -> ServerError:
+    return ServerError(
+        f"the upstream answers with a redirect to {one_line(place)}, and redirects are not followed: is its base_url right?",
+        status=status,
+        billed="no",
+        again="no",
+    )
 
 
 def _after(instant: float, seconds: float | None) -> float | None:

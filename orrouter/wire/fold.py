@@ -124,9 +124,10 @@ C = TypeVar("C", _Calls, _Details, Json, list[Any])
 def _own(kept: Json, name: str, kind: type[C]) -> C:
     """The collection under a name; it is begun where there is none, or an empty value."""
     found = kept.get(name)
-    if type(found) is not kind:
-        found = kept[name] = kind()
-    return found
+    if type(found) is kind:
+        return found
+    begun = kept[name] = kind()
+    return begun
 
 
 def _append(kept: Json, name: str, text: str) -> None:

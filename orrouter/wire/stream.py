@@ -98,40 +98,35 @@ class StreamReader:
         events: list[Event] = []
         loads = orjson.loads
         for payload in payloads:
+            try:
+                data: Any = loads(payload)
+            except orjson.JSONDecodeError:
+                data = None
             if self._flows:
                 # Nine events of ten are words and no more: they are read here, and all others below.
-                try:
-                    data = loads(payload)
-                except orjson.JSONDecodeError:
-                    data = None
                 words = plain_words(data)
                 if words:
                     self.last_slow = False
                     events.append(Chunk(payload, data, words))
                     continue
-            if payload.startswith(b"[DONE]"):
+            if type(data) is dict:
+                self._event(payload, data, events)
+            elif payload.startswith(b"[DONE]"):
                 self._close(events)
                 break
-            data = self._parse(payload)
-            if data is not None:
-                self._event(payload, data, events)
+            else:
+                self._skip(payload)
             if self.error is not None:
                 break
         return events
 
-    def _parse(self, payload: bytes) -> Json | None:
-        try:
-            data: Any = orjson.loads(payload)
-        except orjson.JSONDecodeError:
-            data = None
-        if type(data) is dict:
-            return data
+    def _skip(self, payload: bytes) -> None:
+        """An event that is no JSON object: it is counted, and breaks the stream where it cannot be borne."""
         # A proxy that prints a comment as data has sent no event at all; an empty data line neither.
         if payload.strip() and not payload.startswith(b":"):
             self._attempt.malformed += 1
             if self._attempt.malformed > MALFORMED_MAX or (self.last_slow and _writes_call(self._last)):
                 self.error = self._broken("an event of the stream is no JSON")
-        return None
 
     def _event(self, payload: bytes, data: Json, events: list[Event]) -> None:
         chunk = read_chunk(payload, data)
