@@ -1,7 +1,7 @@
 """A far end that costs next to nothing: canned answers over a raw asyncio protocol, in a process of its own.
 
-The model's name chooses the answer: `sick/...` gets HTTP 503, `slow/...` the beginning of a stream, `joined/...` a stream
-with eight events in each HTTP chunk, all others a chat answer; a body with `"stream":true`
+The model's name chooses the answer: `sick/...` gets HTTP 503, `slow/...` the beginning of a stream, `joined/...` a
+stream with eight events in each HTTP chunk, all others a chat answer; a body with `"stream":true`
 gets the same answer as an event stream of `CHUNKS` deltas. Run by the benchmarks; it prints its port and serves.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 
 CHUNKS = 200
-WORDS = "the quick brown fox jumps over the lazy dog and runs away from here".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "runs", "away", "from", "here"]
 
 
 def _json(status: str, body: bytes, kind: str = "application/json") -> bytes:
@@ -50,17 +50,21 @@ def _answer() -> bytes:
 def _stream(chunks: int, joined: int = 1) -> bytes:
     def event(delta: dict, reason: str | None, **more: object) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "native_finish_reason": reason}
-        return b"data: " + orjson.dumps(
-            {
-                "id": "gen-1",
-                "object": "chat.completion.chunk",
-                "created": 1,
-                "model": "openai/gpt-4o",
-                "provider": "OpenAI",
-                "choices": [choice],
-                **more,
-            }
-        ) + b"\n\n"
+        return (
+            b"data: "
+            + orjson.dumps(
+                {
+                    "id": "gen-1",
+                    "object": "chat.completion.chunk",
+                    "created": 1,
+                    "model": "openai/gpt-4o",
+                    "provider": "OpenAI",
+                    "choices": [choice],
+                    **more,
+                }
+            )
+            + b"\n\n"
+        )
 
     parts = [event({"role": "assistant", "content": ""}, None)]
     parts += [event({"content": WORDS[at % len(WORDS)] + " "}, None) for at in range(chunks)]
@@ -73,7 +77,9 @@ def _stream(chunks: int, joined: int = 1) -> bytes:
 
 
 ANSWER = _json("200 OK", _answer())
-SICK = _json("503 Service Unavailable", orjson.dumps({"error": {"code": 503, "message": "Service temporarily overloaded"}}))
+SICK = _json(
+    "503 Service Unavailable", orjson.dumps({"error": {"code": 503, "message": "Service temporarily overloaded"}})
+)
 STREAM = _stream(CHUNKS)
 JOINED = _stream(CHUNKS, joined=8)
 """The same events, eight in one HTTP chunk, as a proxy between delivers them."""

@@ -22,9 +22,7 @@ from orrouter.router import Router
 CLOCKS = {"connect": "5s", "first_token": "15s", "stall": "30s"}
 
 
-async def naive(
-    url: str, session: aiohttp.ClientSession, most: int | None = None, model: str = "openai/gpt-4o"
-) -> str:
+async def naive(url: str, session: aiohttp.ClientSession, most: int | None = None, model: str = "openai/gpt-4o") -> str:
     """The loop that everybody writes first: lines, a prefix, JSON."""
     body = {"model": model, "messages": SHORT, "stream": True}
     said = []

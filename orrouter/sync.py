@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from orrouter import router as asynchronous
 from orrouter.asking import Asked
@@ -35,6 +35,28 @@ T = TypeVar("T")
 Messages = asynchronous.Messages
 JOIN_S: Final = 5.0
 """How long the thread may take to end: its calls are over by then, only connections are closed."""
+
+
+class _Errand(Generic[T]):
+    """Work that was handed to the loop, and can be given up at any instant: an interrupt asks no leave."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work, self._given_up = work, False
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self) -> T:
+        """Do the work; a task of the loop."""
+        self._task = asyncio.current_task()
+        if self._given_up:
+            self._work.close()
+            raise asyncio.CancelledError
+        return await self._work
+
+    def abandon(self) -> None:
+        """In the loop's thread: end the work, or keep it from beginning."""
+        self._given_up = True
+        if self._task is not None:
+            self._task.cancel()
 
 
 class LoopThread:
@@ -59,19 +81,20 @@ class LoopThread:
 
         The caller's context variables, tags among them, travel: asyncio copies them in the thread that hands over.
         """
-        future = None
+        errand, loop = _Errand(work), None
         try:
             self._check()
             with self._lock:
-                future = asyncio.run_coroutine_threadsafe(work, self._started())
+                loop = self._started()
+                future = asyncio.run_coroutine_threadsafe(errand.run(), loop)
             return future.result()
         except CancelledError:
             raise RouterError("this Router was closed while the call was under way") from None
         except BaseException:
-            if future is None:
+            if loop is None:
                 work.close()
-            else:
-                future.cancel()
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(errand.abandon)
             raise
 
     def let_go(self, close: Callable[[], None]) -> None:

@@ -153,7 +153,7 @@ def test_every_part_has_a_floor():
 
 
 def test_the_pure_floors_do_no_io():
-    """core (but clock, reply, pipeline), wire and catalog/model import no event loop, socket, file system or clock."""
+    """Core (but clock, reply, pipeline), wire and catalog/model import no event loop, socket, file system or clock."""
     free = {"core/clock.py", "core/reply.py", "core/pipeline.py"}
     barred = {"asyncio", "aiohttp", "socket", "time", "yaml", "sqlite3", "random", "threading", "ssl"}
     wrong = []

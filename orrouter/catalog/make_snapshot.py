@@ -106,14 +106,19 @@ def rows(models: Iterable[ModelInfo], profiles: Mapping[str, Mapping[str, Any]],
     aliases = {alias: slug for slug, model in listed.items() for alias in _aliases(model) if alias not in listed}
     for slug in sorted(listed.keys() | {slug for slug in profiles if not slug.startswith("openrouter/")}):
         model, profile = listed.get(aliases.get(slug, slug)), profiles.get(slug, {})
-        row: Row = {"id": slug}
-        if slug in listed:
-            row["canonical_slug"] = next((alias for alias in _aliases(listed[slug]) if alias not in profiles), None)
-        row["name"] = listed[slug].name if slug in listed else profile["name"]
+        row: Row = {"id": slug, **_names(listed.get(slug), profile, profiles)}
         row["context_length"] = (model and model.context_window) or profile.get("max_input_tokens")
         row["pricing"] = price_on(day, model) if model else {}
         row |= abilities(profile) if profile else {}
         yield {key: value for key, value in row.items() if value is not None}
+
+
+def _names(model: ModelInfo | None, profile: Mapping[str, Any], profiles: Mapping[str, Any]) -> Row:
+    """What a model is called, and its dated name if it has one that is no row of its own."""
+    if model is None:
+        return {"name": profile["name"]}
+    dated = next((alias for alias in _aliases(model) if alias not in profiles), None)
+    return {"canonical_slug": dated, "name": model.name}
 
 
 def _aliases(model: ModelInfo) -> list[str]:

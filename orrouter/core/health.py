@@ -117,6 +117,17 @@ class Bucket:
         return {"retry_units": round(self._level, 1)}
 
 
+@dataclass(slots=True)
+class Worked:
+    """When a key was last accepted (loop time)."""
+
+    at: float = 0.0
+
+    def show(self, now: float) -> Mapping[str, Any]:
+        """Plain values for people and metrics."""
+        return {"worked_s_ago": round(now - self.at, 1)}
+
+
 class Health:
     """The shelf: one state of each kind for each subject, made when first asked for."""
 

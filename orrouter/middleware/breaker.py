@@ -87,7 +87,9 @@ class BreakerOptions(Options):
         when = f"{self.consecutive} failures in a row, or {self.failure_rate:.0%} of {self.min_calls} calls and more"
         if self.mode == "metrics_only":
             return f"counts when a model, or one provider of it, would be left alone ({when}), and refuses nothing"
-        longest = f"{show_duration(self.max_open_with_fallback)} ({show_duration(self.max_open)} where nobody else is left)"
+        longest = (
+            f"{show_duration(self.max_open_with_fallback)} ({show_duration(self.max_open)} where nobody else is left)"
+        )
         return (
             f"leaves a model, or one provider of it, alone after {when} in {show_duration(self.window)}: "
             f"for {show_duration(self.open)}, doubling to {longest}"
@@ -306,9 +308,7 @@ class Breaker:
             return
         now = self._world.clock.now()
         if first:
-            for name, (part, permit) in turn.parts.items():
-                if outcome is None or name != provider:
-                    part.give_back(permit, now)
+            self._spare(turn, None if outcome is None else provider, now)
         if outcome is None:
             turn.circuit.give_back(turn.permit, now)
             return
@@ -317,6 +317,12 @@ class Breaker:
         self._record(turn, turn.circuit, turn.permit, of_model, now)
         if provider and has_parts(turn.call):
             self._of_provider(turn, provider, outcome, now)
+
+    def _spare(self, turn: Turn, judged: str | None, now: float) -> None:
+        """Give back the permits of providers that this call says nothing about."""
+        for name, (part, permit) in turn.parts.items():
+            if name != judged:
+                part.give_back(permit, now)
 
     def _of_provider(self, turn: Turn, provider: str, outcome: Outcome, now: float) -> None:
         held = turn.parts.get(provider)

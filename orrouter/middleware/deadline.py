@@ -113,8 +113,8 @@ class Deadline:
         """The clocks of this try; a frozen value, made once for each case."""
         patient = bool(self._last) and (call.last or self._reasons(call))
         known = self._made.get((id(call.clocks), patient))
-        if known is not None and known[0] is call.clocks:
-            return known[1]
+        if known is not None:
+            return known[1]  # Beside it the clocks it is made from are kept, so that no others bear their id.
         clocks = replace(call.clocks, **{**self._clocks, **(self._last if patient else {})})
         if len(self._made) < 100:
             self._made[id(call.clocks), patient] = call.clocks, clocks

@@ -99,17 +99,26 @@ def meet(policy: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
         if met[field] == []:
             raise _nobody(field, policy[field], value)
     if strict_order(policy) or strict_order(asked):
-        allowed = [names for side in (policy, asked) if (names := who_may_serve(side)) is not None]
-        left = _both(*allowed) if len(allowed) > 1 else list(allowed[0])
-        if not left:
-            raise _nobody("order", *(side.get("order") or side.get("only") for side in (policy, asked)))
-        if all(side.get("order") or side.get("only") for side in (policy, asked)):
-            met["only"] = left
-    if "order" in met and "only" in met:
-        met["order"] = [name for name in _names(met["order"]) if _is_one_of(name, met["only"])]
-        if not met["order"]:
-            del met["order"]
-    return met
+        _meet_strictly(met, policy, asked)
+    return _without_strangers(met)
+
+
+def _without_strangers(met: dict[str, Any]) -> dict[str, Any]:
+    """Without those in `order` whom `only` does not let serve."""
+    order = met.pop("order", None)
+    known = order if "only" not in met else [name for name in _names(order) if _is_one_of(name, met["only"])]
+    return {**met, "order": known} if known else met
+
+
+def _meet_strictly(met: dict[str, Any], policy: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Narrow `only` where an order of either side says who may serve at all. Raises NoRoute when nobody is left."""
+    named = [side.get("order") or side.get("only") for side in (policy, asked)]
+    allowed = [names for side in (policy, asked) if (names := who_may_serve(side)) is not None]
+    left = _both(*allowed) if len(allowed) > 1 else list(allowed[0])
+    if not left:
+        raise _nobody("order", *named)
+    if all(named):
+        met["only"] = left
 
 
 def _nobody(field: str, ours: Any, theirs: Any) -> NoRoute:

@@ -8,9 +8,9 @@ is entered only after a first failure, because building it costs more than the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from tenacity import AsyncRetrying, retry_if_exception
@@ -36,7 +36,7 @@ from orrouter.core.facts import (
     RetryScheduled,
     TokensLowered,
 )
-from orrouter.core.health import Bucket, Draw, Gate, Subject, subject_of
+from orrouter.core.health import Bucket, Draw, Gate, Subject, Worked, subject_of
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.core.units import show_duration
@@ -60,17 +60,6 @@ COST, COST_LIGHT = 14.0, 5.0
 """What a retry draws on the budget; less where the upstream only asked for patience, or was never reached."""
 NOTED_S = 1.0
 """That a key works is written down no oftener than this."""
-
-
-@dataclass(slots=True)
-class Worked:
-    """When a key was last accepted (loop time)."""
-
-    at: float = 0.0
-
-    def show(self, now: float) -> Mapping[str, Any]:
-        """Plain values for people and metrics."""
-        return {"worked_s_ago": round(now - self.at, 1)}
 
 
 WORKED = Key[Worked]("key")

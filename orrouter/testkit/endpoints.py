@@ -191,7 +191,7 @@ async def until(log: Log, fits: Callable[[tuple[Seen, ...]], bool], seconds: flo
     It looks again and again because the log may be filled by another thread's loop.
     """
     async with asyncio.timeout(seconds):
-        while not fits(log.snapshot()):  # noqa: ASYNC110
+        while not fits(log.snapshot()):  # noqa: ASYNC110  # another thread writes the log: no Event of this loop
             await asyncio.sleep(0.001)
 
 

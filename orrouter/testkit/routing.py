@@ -145,7 +145,7 @@ def _prices(caps: Mapping[str, Any], model: FakeModel) -> Iterator[Filter]:
 def _parameters(ask: Ask, model: FakeModel) -> Iterator[Filter]:
     quantizations = ask.provider.get("quantizations")
     if quantizations:
-        keeps: Callable[[FakeProvider], bool] = lambda one: one.quantization in quantizations  # noqa: E731
+        keeps: Callable[[FakeProvider], bool] = lambda one: one.quantization in quantizations  # noqa: E731  # as above
         yield Filter("Filter by Quantization", keeps, f"No endpoints found for {model.slug}.")
     if ask.provider.get("require_parameters"):
         missing = (set(ask.body) & ROUTED) - set(model.parameters)

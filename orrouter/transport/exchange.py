@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 
@@ -370,7 +370,8 @@ def _placed(error: E, attempt: Attempt) -> E:
 
 def _redirect(status: int, place: str) -> ServerError:
     return ServerError(
-        f"the upstream answers with a redirect to {one_line(place)}, and redirects are not followed: is its base_url right?",
+        f"the upstream answers with a redirect to {one_line(place)}, and redirects are not followed: "
+        "is its base_url right?",
         status=status,
         billed="no",
         again="no",

@@ -111,7 +111,13 @@ def _add(message: Json, name: str, value: Any) -> None:
         _add_details(_own(message, name, _Details), value)
     elif name in ("audio", "function_call") and type(value) is dict:
         _add_delta(_own(message, name, dict), value)
-    elif type(value) is list:
+    else:
+        _add_unknown(message, name, value)
+
+
+def _add_unknown(message: Json, name: str, value: Any) -> None:
+    """A field that nobody here knows: lists are lengthened, of other values the last that says something is kept."""
+    if type(value) is list:
         _texts_as_parts(message, name)
         _own(message, name, list).extend(value)
     elif value != "" or name not in message:
@@ -124,7 +130,7 @@ C = TypeVar("C", _Calls, _Details, Json, list[Any])
 def _own(kept: Json, name: str, kind: type[C]) -> C:
     """The collection under a name; it is begun where there is none, or an empty value."""
     found = kept.get(name)
-    if type(found) is kind:
+    if isinstance(found, kind):
         return found
     begun = kept[name] = kind()
     return begun

@@ -62,15 +62,24 @@ def _read_choice(chunk: Chunk, choice: Json) -> None:
         if first and type(content) is str:
             chunk.text = content
     elif delta:
-        if any(map(delta.get, _LONG)):
-            chunk.slow = chunk.semantic = True
-        elif any(map(delta.get, _TALK)):
-            chunk.semantic = True
+        _read_silence(chunk, delta)
+    _read_reason(chunk, choice, first=first)
+
+
+def _read_reason(chunk: Chunk, choice: Json, *, first: bool) -> None:
     reason = choice.get("finish_reason")
     if reason == "error" or "error" in choice:
         chunk.failed = True
     if reason and type(reason) is str and (first or chunk.finish_reason is None):
         chunk.finish_reason = reason
+
+
+def _read_silence(chunk: Chunk, delta: Json) -> None:
+    """A delta without content: it may think, call a tool, refuse, draw, or say nothing at all."""
+    if any(map(delta.get, _LONG)):
+        chunk.slow = chunk.semantic = True
+    elif any(map(delta.get, _TALK)):
+        chunk.semantic = True
 
 
 def _without_delta(choice: Json) -> tuple[Json, Any]:

@@ -11,7 +11,11 @@ from orrouter.core.errors import DeadlineExceeded, RouterError, ServerError
 from orrouter.testkit.clock import virtual
 from orrouter.testkit.script import COMMENT, EOF, SENT, Finish
 
-WHOLE = {"id": "gen-1", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}]}
+WHOLE = {
+    "id": "gen-1",
+    "object": "chat.completion",
+    "choices": [{"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}],
+}
 
 
 def chat(*, stream: bool = False, timeout: float | None = None, **headers: str) -> Sent:

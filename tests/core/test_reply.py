@@ -253,8 +253,9 @@ async def test_close_behind_the_end_changes_nothing():
 
 async def test_a_read_that_is_under_way_while_somebody_closes_brings_nothing():
     """What comes late is dropped, as is what was in hand."""
-    late: asyncio.Future[list[str]] = asyncio.Future()
+    late, seen = asyncio.Future(), []
     events = stream_of(["a"], late, ["b"])
+    events.watch(sees(seen))
     await anext(events)
     reading = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
@@ -262,7 +263,7 @@ async def test_a_read_that_is_under_way_while_somebody_closes_brings_nothing():
     late.set_result(["late"])
     with pytest.raises(StopAsyncIteration):
         await reading
-    assert "a" == events.partial
+    assert ("a", ["a"]) == (events.partial, seen)
 
 
 async def test_a_reply_passes_its_close_on():

@@ -276,6 +276,7 @@ async def come(scene: Scene, visit: Visit) -> None:
         reply = await scene.ask(call)
     finally:
         assert now() <= limit + EPSILON, "the deadline has passed"
+    assert reply.events.ended or visit.buffer < ALL, "an answer that was to be whole is not"
     first = scene.expect_end(reply.events)
     scene.plant(visit.planted, reply.events)
     scene.expect_end(reply.events)

@@ -637,6 +637,18 @@ async def test_a_provider_is_asked_again_when_its_pause_is_over(road):
 
 
 @virtual
+async def test_a_provider_is_asked_again_while_others_still_cool_down(road):
+    """Each has its own gate: the one whose pause is over is not left out any more."""
+    limits = [limited(20.0, "provider", "Azure"), limited(60.0, "provider", "OpenAI")]
+    run = road({"m": [*limits, "served"]}, RetryOptions(attempts=1))
+    await run.fails("m")
+    await run.fails("m")
+    await asyncio.sleep(30.0)
+    await run.chat("m")
+    assert ["OpenAI"] == run.far.tries[2].call.body["provider"]["ignore"]
+
+
+@virtual
 async def test_the_only_provider_is_waited_for(road):
     """Nobody remains to go around to: the call waits, and does not come early."""
     only = {"provider": {"only": ["azure"]}}
