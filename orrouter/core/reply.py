@@ -80,8 +80,13 @@ class EventStream:
         """Tell the end once, on every road out, in the order asked; at once when it is over already."""
         if self._end is None:
             self._enders.append(tell)
-        else:
-            _leave(None, (tell,), self._end, self._loop)
+            return
+        try:
+            tell(self._end)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # A CancelledError too: it is not the caller's.
+            self._loop.call_exception_handler({"message": "an ender failed", "exception": error})
 
     async def ahead(self, events: int) -> int:
         """Read on until so many semantic events are in hand; returns how many there are.

@@ -54,6 +54,8 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
 def _look(headers: Mapping[Any, object], name: str) -> object:
     if name in headers:
         return headers[name]
+    if not headers or hasattr(headers, "getall"):
+        return None  # Nothing, or a multidict of headers, which knows no case.
     wanted = name.lower()
     return next((value for key, value in headers.items() if isinstance(key, str) and key.lower() == wanted), None)
 
