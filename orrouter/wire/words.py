@@ -110,7 +110,7 @@ def without_secrets(value: object, depth: int = 12) -> Any:
     What is no JSON, lies too deep or has more than 64 bits becomes the name of its type.
     """
     if isinstance(value, str):
-        return _SECRET.sub("[redacted]", value if value.isascii() else value.encode("utf-8", "replace").decode())
+        return _SECRET.sub("[redacted]", _unicode(value))
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         return value
     if depth and isinstance(value, Mapping):
@@ -118,6 +118,11 @@ def without_secrets(value: object, depth: int = 12) -> Any:
     if depth and isinstance(value, list | tuple):
         return [without_secrets(item, depth - 1) for item in value]
     return type(value).__name__
+
+
+def _unicode(text: str) -> str:
+    """Text that has bytes in UTF-8: half of a surrogate pair has none."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def mapping(value: object) -> Json:

@@ -30,7 +30,7 @@ def test_no_way_of_showing_it_shows_it(show):
     """Stars, wherever it is printed."""
     shown = show(Secret(TEXT))
     assert "****" in shown
-    assert TEXT not in shown
+    assert [] == [TEXT[at : at + 3] for at in range(len(TEXT) - 2) if TEXT[at : at + 3] in shown]
 
 
 TAKES = (pickle.dumps, copy.deepcopy, copy.copy, json.dumps, orjson.dumps, vars, iter)
