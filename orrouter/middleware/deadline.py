@@ -7,6 +7,7 @@ here, until the reply is primed.
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable
 from dataclasses import replace
 from functools import partial
@@ -148,4 +149,7 @@ def _exceeded(call: Call) -> DeadlineExceeded:
     # A try that was cut has ended by now too, but with no error of its own.
     if all(attempt.phase == "not_sent" or isinstance(attempt.error, RouterError) for attempt in call.trail.attempts):
         error.billed = "no"
+    for attempt in call.trail.attempts:
+        if isinstance(attempt.error, CancelledError):  # It was our cut, and not the caller's cancel.
+            attempt.outcome, attempt.error = error.code, error
     return error

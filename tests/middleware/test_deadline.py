@@ -246,6 +246,14 @@ async def test_the_total_ends_the_call(road):
 
 
 @virtual
+async def test_a_try_that_the_total_cut_says_so(road):
+    """Its outcome is the deadline's, and not that somebody cancelled it."""
+    run = road({"m": [[SENT, 99.0]]}, DeadlineOptions(total="7s"))
+    error = await run.fails("m")
+    assert ["deadline_exceeded"] == [attempt.outcome for attempt in error.attempts]
+
+
+@virtual
 async def test_a_total_that_is_over_before_anything_was_sent_bills_nothing(road):
     """The connection was not there yet."""
     run = road({"m": [[99.0]]}, DeadlineOptions(total="3s"))
