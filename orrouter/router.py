@@ -164,10 +164,10 @@ class Router(Lookups):
                 raise
         return completion
 
-    async def begin(self, body: dict[str, Any], asked: Asked) -> Reply:
+    async def begin(self, body: dict[str, Any], asked: Asked, endpoint: str = "chat/completions") -> Reply:
         """Ask for a stream and return its reply, first word in hand. Whoever calls this closes it."""
         wish = read_wish(body, asked)
-        call, pipeline = self._call("chat/completions", wish, asked, streamed=True)
+        call, pipeline = self._call(endpoint, wish, asked, streamed=True)
         return await self._send(call, pipeline)
 
     def _call(self, endpoint: str, wish: Wish, asked: Asked, *, streamed: bool = False) -> tuple[Call, Pipeline]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from orrouter.adapters.openai_answers import DONE, answer_headers, completion_json, event_bytes, model_row, sse
+from orrouter.adapters.openai_answers import DONE, answer_headers, completion_json, event_bytes, model_row
 from orrouter.adapters.openai_asks import REQUEST_ID, Ask, Endpoint, Place, Sent, place_of, read_ask
 from orrouter.adapters.openai_errors import error_body, error_event, error_headers, not_served
 from orrouter.core.call import new_request_id
@@ -67,16 +67,12 @@ async def _models(router: Router, place: Place, request_id: str) -> Answer:
 
 
 async def _asked(router: Router, endpoint: Endpoint, ask: Ask, request_id: str, tell: Tell) -> Answer:
-    if ask.streamed and endpoint == "chat/completions":
+    if ask.streamed and endpoint != "embeddings":
         lines = Lines(ask, request_id, tell)
-        reply = await lines.begin(router)
+        reply = await lines.begin(router, endpoint)
         return Answer(200, answer_headers(reply.attempt, request_id, STREAM), lines)
     completion = await _whole(router, endpoint, ask)
-    body = completion_json(completion)
-    if not ask.streamed:
-        return Answer(200, answer_headers(completion.attempt, request_id, JSON), body)
-    # A streamed legacy completion: the whole text is one event of the same shape.
-    return Answer(200, answer_headers(completion.attempt, request_id, STREAM), sse(body) + DONE)
+    return Answer(200, answer_headers(completion.attempt, request_id, JSON), completion_json(completion))
 
 
 async def _whole(router: Router, endpoint: Endpoint, ask: Ask) -> Completion:
@@ -98,11 +94,11 @@ class Lines:
         self._reply: Reply | None = None
         self._over = False
 
-    async def begin(self, router: Router) -> Reply:
+    async def begin(self, router: Router, endpoint: Endpoint) -> Reply:
         """Ask the router; the reply's first word is in hand. Raises what `router.begin` raises."""
         try:
             with self._cut.at(self._limit(), self._overdue):
-                self._reply = await router.begin(self._ask.body, self._ask.asked)
+                self._reply = await router.begin(self._ask.body, self._ask.asked, endpoint)
         except BaseException:
             self._cut.stop()
             raise
