@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import orrouter
+from orrouter import testkit
 from orrouter.core.errors import descendants
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +26,11 @@ def test_every_public_name_can_be_had():
 def test_the_table_and_the_list_name_the_same():
     """No name is public in one place and unknown in the other."""
     assert set(orrouter.__all__) == set(orrouter._PLACES)
+
+
+def test_the_testkit_gives_its_names():
+    """What a service's tests want is had from orrouter.testkit itself."""
+    assert all(getattr(testkit, name) is not None for name in testkit.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 import orrouter
 from orrouter.core.clock import LoopClock
 from orrouter.core.errors import (
+    AuthFailed,
     CircuitOpen,
     DeadlineExceeded,
     InvalidRequest,
     ModelNotAllowed,
-    NoRoute,
     OutputInvalid,
     Overloaded,
     PolicyError,
@@ -375,7 +375,7 @@ async def test_an_error_of_a_layer_bears_the_request_id_too():
     upstreams = {"far": {"base_url": "http://far.invalid/v1"}}
     policy = policy_of(upstreams=upstreams, policies={"default": [CHAIN]})
     async with Router.from_policy(policy, transport=ScriptedTransport({})) as router:
-        with pytest.raises(NoRoute, match="request order-17") as caught:
+        with pytest.raises(AuthFailed, match="request order-17") as caught:
             await router.chat(HELLO, request_id="order-17")
     assert ("order-17", 0) == (caught.value.record.request_id, len(caught.value.attempts))
 

@@ -202,6 +202,14 @@ def test_a_listener_that_asks_again_is_told_so_too():
     assert "would block" in str(seen[0])
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """Ctrl-C interrupts, also where the tests were started in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting() -> ScriptedTransport:
     """A far end at which the first call is interrupted by Ctrl-C while it waits."""
 

@@ -106,5 +106,8 @@ def closing(well: Sequence[bool], seconds: float) -> list[Line]:
     good = sum(well)
     lines = [Line(""), Line(f"{good} of {len(well)} scenes went as they should, in {seconds:.1f}s", "bold")]
     if good == len(well):
-        return [*lines, Line('next: orrouter init, export OPENROUTER_API_KEY=…, orrouter chat "Hello"')]
+        return [
+            *lines,
+            Line('next: orrouter init, export OPENROUTER_API_KEY=…, orrouter chat "Hello" --policy orrouter.yaml'),
+        ]
     return [*lines, Line("something above is WRONG: please report it with this output", "red")]

@@ -146,7 +146,7 @@ def _cells(attempt: AttemptRecord) -> tuple[str, ...]:
         duration(attempt.started_s),
         duration(first),
         duration(attempt.duration_s),
-        money(attempt.cost),
+        money(attempt.cost_nano),
     )
 
 

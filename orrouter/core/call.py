@@ -108,7 +108,7 @@ class Attempt:
             generation_id=self.generation_id,
             finish_reason=self.finish_reason,
             usage=dict(self.usage) if self.usage else None,
-            cost=self.cost,
+            cost_nano=self.cost,
         )
 
 

@@ -60,6 +60,9 @@ class RouterError(Exception):
         """What happened, without the place."""
         return str(self.args[0]) if self.args else self.code
 
+    def __str__(self) -> str:
+        return self.message if self.code == "router_error" else f"{self.code}: {self.message}"
+
     @property
     def record(self) -> Record | None:
         """The decision record of the call that failed; None before a call had begun."""
@@ -220,24 +223,20 @@ class UpstreamError(RouterError):
         return self
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.message}{''.join(_place(self))}"
+        return super().__str__() + _place(self)
 
 
-def _place(error: UpstreamError) -> Iterator[str]:
-    """The bracket behind a message: model, provider, status, request."""
-    words = []
-    if error.model:
-        words.append(f"model {error.model}")
-    if error.provider:
-        words.append(f"provider {error.provider}")
-    if error.upstream:
-        words.append(f"upstream {error.upstream}")
-    if error.status:
-        words.append(f"HTTP {error.status}")
-    if error.request_id:
-        words.append(f"request {error.request_id}")
-    if words:
-        yield f" ({', '.join(words)})"
+def _place(error: UpstreamError) -> str:
+    """The bracket behind a message: model, provider, upstream, status, request, as far as they are known."""
+    known = {
+        "model": error.model,
+        "provider": error.provider,
+        "upstream": error.upstream,
+        "HTTP": error.status,
+        "request": error.request_id,
+    }
+    words = [f"{name} {value}" for name, value in known.items() if value]
+    return f" ({', '.join(words)})" if words else ""
 
 
 class Transient(UpstreamError):

@@ -30,13 +30,13 @@ class CallStarted(Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class CallEnded(Fact):
-    """A call is over. `outcome` is `ok` or the code of its error; `cost` in nano-USD, None if unknown."""
+    """A call is over. `outcome` is `ok` or the code of its error; `cost_nano` in nano-USD, None if unknown."""
 
     outcome: str
     attempts: int
     model: str
     duration_s: float
-    cost: int | None = None
+    cost_nano: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +203,7 @@ class PolicyReloaded(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try as it stands in the record. Times are seconds since the call began; `cost` is nano-USD."""
+    """One try as it stands in the record. Times are seconds since the call began; `cost_nano` in nano-USD."""
 
     number: int
     upstream: str
@@ -218,7 +218,7 @@ class AttemptRecord:
     generation_id: str | None
     finish_reason: str | None
     usage: dict[str, Any] | None
-    cost: int | None
+    cost_nano: int | None
 
     @property
     def duration_s(self) -> float | None:

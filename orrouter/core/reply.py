@@ -72,9 +72,26 @@ class EventStream:
     def watch(self, look: Look) -> None:
         """Show every event to `look`, also those read already that nobody above has seen yet.
 
-        What `look` raises ends the stream and reaches the reader behind the events that came before.
+        What `look` raises ends the stream and reaches the reader behind the events that came before. An answer
+        that is over already is shown at once, so that a layer sees it before it is told of the end.
         """
+        before = len(self._watchers)
+        if self._end is not None and all(seen == before for _, seen in self._ready):
+            self._show(look)
         self._watchers = [*self._watchers, look]  # A new list: one that is being walked stays as it is.
+
+    def _show(self, look: Look) -> None:
+        """Show an answer that is over to one more; an objection stands behind the events that came before it."""
+        shown: deque[tuple[Event, int]] = deque()
+        for event, seen in self._ready:
+            try:
+                look(event)
+            except Exception as error:
+                assert self._end is not None, "only what is over is shown at once"
+                self._end = replace(self._end, error=_no_clean_end(error))
+                break
+            shown.append((event, seen + 1))
+        self._ready = shown
 
     def on_end(self, tell: Tell) -> None:
         """Tell the end once, on every road out, in the order asked; at once when it is over already."""
@@ -189,7 +206,11 @@ class EventStream:
 
     async def rest(self) -> Completion:
         """Read on to the end and fold the whole answer. Raises what broke it."""
-        await self.ahead(ALL)
+        try:
+            await self.ahead(ALL)
+        except Exception:
+            self._ready.clear()  # What broke is the whole, and not what stands behind these events.
+            raise
         if any(seen != len(self._watchers) for _, seen in self._ready):
             async for _ in self:
                 pass

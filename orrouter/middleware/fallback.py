@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from orrouter.catalog.catalog import Catalog
 from orrouter.core.call import PROBE, Call, Target
 from orrouter.core.errors import (
+    AuthFailed,
     CircuitOpen,
     CoolingDown,
     LimitReached,
@@ -264,7 +265,7 @@ class Fallback:
         raise first
 
     def _able(self, call: Call) -> tuple[Link, ...]:
-        """The chain of this call without those who cannot serve it. Raises NoRoute when nobody is left."""
+        """The chain of this call without those who cannot serve it. Raises NoRoute or AuthFailed if nobody is left."""
         if self._keyed and not call.models and asks_little(call.body):
             return self.links
         chain = chain_for(call.models, self.links, self._default, is_open=self.options.open)
@@ -278,6 +279,8 @@ class Fallback:
                 call.note(TargetSkipped(model=target.model, upstream=target.upstream, reason=reason))
             else:
                 able.append(link)
+        if not able and not any(link.target.key for link in chain):
+            raise AuthFailed(f"no upstream of the chain has a key: {'; '.join(reasons)}")
         if not able:
             raise NoRoute(f"no target of the chain can serve this request: {'; '.join(reasons)}")
         return tuple(able)

@@ -83,7 +83,7 @@ class Record:
                 attempts=len(trail.attempts),
                 model=last.model if last is not None else call.target.model,
                 duration_s=trail.ended - trail.began,
-                cost=last.cost if last is not None else None,
+                cost_nano=last.cost if last is not None else None,
             )
         )
 

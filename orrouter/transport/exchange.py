@@ -295,13 +295,15 @@ class Exchange:
         if self._attempt.first_token is None:
             semantic, name = _after(self._sent, clocks.first_token), "first_token"
         else:
-            factor = SLOW if reader is not None and reader.last_slow else 1
-            semantic, name = (
-                _after(since - self._mute, None if clocks.stall is None else clocks.stall * factor),
-                "stall",
-            )
+            semantic, name = _after(since - self._mute, self._stall()), "stall"
         instant, self._clock_name = _nearer(semantic, name, dead, dead_name)
         return instant
+
+    def _stall(self) -> float | None:
+        """How long silence may last now."""
+        reader, stall = self._reader, self._call.clocks.stall
+        slow = reader is not None and reader.last_slow
+        return stall * SLOW if stall is not None and slow else stall
 
     def _overdue(self) -> BaseException:
         """The error of the clock that rang."""
@@ -314,7 +316,7 @@ class Exchange:
             return ConnectionFailed(f"no connection within {show_duration(clocks.connect)}", billed="no")
         waited = show_duration(clocks.dead if name == "dead" else now - self._sent)
         if self._attempt.first_token is not None:
-            waited = show_duration(self._mute + now - self._last_byte) if name == "stall" else waited
+            waited = show_duration(self._stall() or 0.0) if name == "stall" else waited
             return StreamBroken(f"{_WORDS[name]} for {waited}, the {name} clock")
         return UpstreamTimeout(f"{_WORDS[name]} within {waited}, the {name} clock")
 

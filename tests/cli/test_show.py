@@ -23,7 +23,7 @@ def attempt(number: int, model: str, outcome: str, **more) -> AttemptRecord:
         "generation_id": None,
         "finish_reason": None,
         "usage": None,
-        "cost": None,
+        "cost_nano": None,
     }
     return AttemptRecord(number=number, model=model, outcome=outcome, **usual | more)
 
@@ -34,7 +34,7 @@ def record(*attempts: AttemptRecord, facts=(), outcome: str = "ok") -> Record:
 
 TRIED = record(
     attempt(1, "a/first", "overloaded", status=503, ended_s=0.02),
-    attempt(2, "b/second", "ok", provider="Acme", started_s=1.5, first_token_s=1.75, ended_s=2.5, cost=73_500),
+    attempt(2, "b/second", "ok", provider="Acme", started_s=1.5, first_token_s=1.75, ended_s=2.5, cost_nano=73_500),
     facts=[
         TargetSkipped(at_s=0.0, model="z/none", upstream="openrouter", reason="takes no image"),
         RetryScheduled(at_s=0.02, model="a/first", error="overloaded", delay_s=1.5),

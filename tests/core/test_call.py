@@ -157,7 +157,7 @@ def test_a_try_becomes_a_value_with_times_of_its_call():
     record = attempt.record(10.0)
     assert (2, "spare", "big", "Acme") == (record.number, record.upstream, record.model, record.provider)
     assert (2.0, 3.0, 5.0, 3.0) == (record.started_s, record.first_token_s, record.ended_s, record.duration_s)
-    assert ("overloaded", "busy", 500_000_000) == (record.outcome, record.message, record.cost)
+    assert ("overloaded", "busy", 500_000_000) == (record.outcome, record.message, record.cost_nano)
 
 
 def test_a_try_under_way_has_no_end():

@@ -186,7 +186,7 @@ def test_filling_in_one_error_leaves_its_class_alone():
         (PolicyError("no such key", file="p.yaml", line=3, column=7, hint="use x"), "p.yaml:3:7: no such key; use x"),
         (PolicyError("no such key", file="p.yaml"), "p.yaml: no such key"),
         (PolicyError("no such key", hint="use x"), "no such key; use x"),
-        (RouterError(), ""),
+        (RouterError(), "router_error"),
     ],
 )
 def test_an_error_of_a_policy_shows_file_line_and_hint(error, shown):

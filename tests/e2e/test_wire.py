@@ -183,7 +183,7 @@ async def test_an_answer_that_does_not_fit_its_model_says_so(ours, fake):
     with pytest.raises(OutputInvalid, match="people: Field required") as caught:
         await ours.chat(HELLO, model=GPT, response_format=City)
     assert ('{"name": "Ulm"}', "ok") == (caught.value.text, caught.value.attempts[0].outcome)
-    assert caught.value.attempts[0].cost > 0
+    assert caught.value.attempts[0].cost_nano > 0
 
 
 async def test_json_mode_asks_for_any_object(ours):

@@ -23,7 +23,7 @@ async def test_a_try_is_written_down(road):
     (one,) = (await run.chat("m")).record.attempts
     assert (1, "openrouter", "m", "Scripted", "ok", 200, "gen-1", "stop", 1_000_000) == (
         one.number, one.upstream, one.model, one.provider, one.outcome, one.status, one.generation_id, one.finish_reason,
-        one.cost,
+        one.cost_nano,
     )  # fmt: skip
     assert (0.0, 1.0, 2.0, 2.0) == (one.started_s, one.first_token_s, one.ended_s, one.duration_s)
 

@@ -64,7 +64,7 @@ async def test_the_end_of_a_call_tells_how_it_went(road):
         ended.attempts,
         ended.model,
         ended.duration_s,
-        ended.cost,
+        ended.cost_nano,
     )
 
 
