@@ -6,11 +6,13 @@ Law: pure but for the clock it is handed. The router chooses the pipeline and se
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
+from orrouter.core import tags
 from orrouter.core.errors import InvalidRequest, PolicyError
 from orrouter.wire.spelling import Spelling, translate, translate_headers, translate_model
 from orrouter.wire.structured import response_format
@@ -50,12 +52,7 @@ class Wish(NamedTuple):
 
 def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
     """What the caller asks. Takes `body` over. Raises InvalidRequest or PolicyError for what cannot be meant."""
-    if asked.max_cost is not None:
-        raise PolicyError(
-            "max_cost is not known yet: limits on money come with a later version", key="max_cost", hint="leave it out"
-        )
-    if asked.timeout is not None and not _is_time(asked.timeout):
-        raise InvalidRequest(f"timeout must be a number of seconds above 0, not {asked.timeout!r}")
+    _check(asked)
     if "stream" in body and body.pop("stream"):
         raise InvalidRequest("a stream is read with router.stream(...), which needs no stream=True")
     if isinstance(body.get("messages"), str):
@@ -63,7 +60,7 @@ def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
     policy, models, said = _models(body, asked.policy)
     parse = _structured(body)
     translated, more = translate(body)
-    if asked.headers:
+    if asked.headers is not None:
         _check_headers(asked.headers)
         headers, even_more = translate_headers(asked.headers)
         return Wish(translated, models, policy, headers, parse, (*said, *more, *even_more))
@@ -107,11 +104,32 @@ def _structured(body: dict[str, Any]) -> type[BaseModel] | None:
     return form
 
 
+def _check(asked: Asked) -> None:
+    """What is said beside the body, but for its headers."""
+    if asked.max_cost is not None:
+        raise PolicyError(
+            "max_cost is not known yet: limits on money come with a later version", key="max_cost", hint="leave it out"
+        )
+    if asked.timeout is not None and not _is_time(asked.timeout):
+        raise InvalidRequest(f"timeout must be a number of seconds above 0, not {_shown(asked.timeout)}")
+    if asked.policy is not None and not isinstance(asked.policy, str):
+        raise PolicyError(f"policy must be the name of a policy, a text, not {type(asked.policy).__name__}")
+    if asked.tags is not None:
+        tags.check(asked.tags)
+
+
 def _is_time(seconds: object) -> bool:
-    return isinstance(seconds, int | float) and 0 < seconds < float("inf")
+    return isinstance(seconds, int | float) and 0 < seconds <= sys.float_info.max
 
 
-def _check_headers(headers: Mapping[Any, Any]) -> None:
+def _shown(seconds: object) -> str:
+    """A whole number of thousands of digits cannot even be written."""
+    return "one so large" if isinstance(seconds, int) and abs(seconds) > sys.float_info.max else repr(seconds)
+
+
+def _check_headers(headers: object) -> None:
+    if not isinstance(headers, Mapping):
+        raise InvalidRequest(f"headers must be a mapping of texts by name, not {type(headers).__name__}")
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidRequest(f"{name!r} is no name of a header")

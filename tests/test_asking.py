@@ -61,11 +61,33 @@ def test_a_model_that_is_no_slug_is_the_callers_mistake(body):
         wish(**body)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "20"])
+TIMEOUTS = [0, -1, float("nan"), float("inf"), "20", 10**400, -(10**5000)]
+
+
+@pytest.mark.parametrize("timeout", TIMEOUTS, ids=lambda timeout: type(timeout).__name__)
 def test_a_timeout_is_a_number_of_seconds(timeout):
     """Zero, for ever, a text: none of them is one."""
     with pytest.raises(InvalidRequest, match="timeout must be a number of seconds above 0"):
         wish(Asked(timeout=timeout))
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "told"),
+    [
+        (Asked(headers=[("a", "b")]), InvalidRequest, "headers must be a mapping of texts by name, not list"),
+        (Asked(headers=[]), InvalidRequest, "headers must be a mapping of texts by name, not list"),
+        (Asked(tags=[1]), InvalidRequest, "tags must be a mapping, as in {'team': 'search'}, not list"),
+        (Asked(tags="x"), InvalidRequest, "tags must be a mapping, as in {'team': 'search'}, not str"),
+        (Asked(tags={"n": 1}), InvalidRequest, "the tag 'n' must be a text with a text as its name"),
+        (Asked(policy=5), PolicyError, "policy must be the name of a policy, a text, not int"),
+        (Asked(policy=[]), PolicyError, "policy must be the name of a policy, a text, not list"),
+    ],
+)
+def test_what_is_of_the_wrong_type_is_told_in_words(asked, error, told):
+    """Never a TypeError from deep inside."""
+    with pytest.raises(error) as caught:
+        wish(asked)
+    assert told == caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -125,7 +147,7 @@ def test_every_old_spelling_of_one_request_is_named_once():
     olds = [
         "model: auto",
         "model: auto",
-        "route: fallback",
+        "route",
         "transforms: middle-out",
         "provider.quantization",
         "provider.require",
@@ -145,3 +167,13 @@ def test_each_old_spelling_is_warned_of_once():
     for spelling in [Spelling("a", "b"), Spelling("a", "b"), Spelling("c", "d")]:
         tell(spelling)
     assert ["'a'", "'c'"] == [text.split()[3] for text in heard]
+
+
+def test_a_route_that_a_caller_invents_is_no_new_spelling():
+    """Who sends a thousand of them is warned once, and none is kept."""
+    heard: list[str] = []
+    tell = warner(heard.append)
+    for number in range(3):
+        for spelling in wish(route=f"r{number}").spellings:
+            tell(spelling)
+    assert ["OpenRouter now spells 'route' as 'models': the request was translated"] == heard

@@ -30,7 +30,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "stream_broken": "with --stream what was said so far stands above; ask again for the whole answer",
     "invalid_request": "change the request as the message says; at Not Found, the base_url",
     "context_overflow": "shorten the prompt, or add a model with a larger context to the chain",
-    "auth_failed": "set a valid key (OPENROUTER_API_KEY, or what the policy names); https://openrouter.ai/keys lists yours",
+    "auth_failed": "set a valid key where the policy reads it; https://openrouter.ai/keys lists yours",
     "credits_exhausted": "add credits at https://openrouter.ai/settings/credits, or lower max_tokens",
     "key_limit_reached": "raise the key's own limit at https://openrouter.ai/settings/keys",
     "moderated": "the content itself was refused: change the prompt",

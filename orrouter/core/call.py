@@ -59,6 +59,10 @@ class Clocks:
     attempt: float | None = None
 
 
+NONSENSE_USD = 10**9
+"""A cost of so much for one answer is a mistake of the upstream: then it has not said."""
+
+
 class Attempt:
     """One try at one target. The transport writes what happened; instants are loop time."""
 
@@ -89,7 +93,7 @@ class Attempt:
         cost = self.usage.get("cost") if self.usage else None
         if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < float("inf"):
             return None
-        return nano(cost)
+        return nano(cost) if cost < NONSENSE_USD else None
 
     def record(self, began: float) -> AttemptRecord:
         """The try as a frozen value, its times counted from `began`."""

@@ -52,6 +52,7 @@ class EventStream:
         "_enders",
         "_fold",
         "_loop",
+        "_reading",
         "_ready",
         "_said",
         "_source",
@@ -67,6 +68,7 @@ class EventStream:
         self._watchers: list[Look] = []
         self._enders: list[Tell] = []
         self._end: End | None = None
+        self._reading = False
         self._loop = asyncio.get_running_loop()
 
     def watch(self, look: Look) -> None:
@@ -158,6 +160,9 @@ class EventStream:
         return broken
 
     async def _read(self) -> list[Event]:
+        if self._reading:
+            raise RouterError("this stream is being read by another task already: let one read, and hand on")
+        self._reading = True
         try:
             batch = await self._source.read()
         except BaseException as error:
@@ -165,6 +170,8 @@ class EventStream:
             if isinstance(error, Exception):
                 return []  # raised by whoever asked, behind the events in hand
             raise
+        finally:
+            self._reading = False
         if self._end is not None:
             return []  # closed meanwhile, by somebody else
         if batch:

@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final
 
+from orrouter.core.errors import InvalidRequest
+
 _EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 _TAGS: ContextVar[Mapping[str, str]] = ContextVar("orrouter_tags", default=_EMPTY)
 
@@ -20,7 +22,10 @@ def tags(**more: str) -> Iterator[None]:
     """Every call made inside bears these tags, and those of the contexts around it.
 
     ``with orrouter.tags(team="search"): await router.chat(...)``
+
+    Raises InvalidRequest for a value that is no text.
     """
+    check(more)
     token = _TAGS.set({**_TAGS.get(), **more})
     try:
         yield
@@ -31,3 +36,12 @@ def tags(**more: str) -> Iterator[None]:
 def current(own: Mapping[str, str] | None) -> Mapping[str, str]:
     """The tags of the context with a call's own over them; never the caller's dict, which it may use again."""
     return {**_TAGS.get(), **own} if own else _TAGS.get()
+
+
+def check(own: object) -> None:
+    """Raises InvalidRequest for what are no tags: texts by name."""
+    if not isinstance(own, Mapping):
+        raise InvalidRequest(f"tags must be a mapping, as in {{'team': 'search'}}, not {type(own).__name__}")
+    for name, value in own.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequest(f"the tag {name!r} must be a text with a text as its name")

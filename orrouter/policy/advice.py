@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from orrouter.core.errors import PolicyError
 from orrouter.core.units import show_duration
+from orrouter.middleware.base import Options
 from orrouter.middleware.deadline import DeadlineOptions
 from orrouter.middleware.fallback import FallbackOptions, TargetOptions
 from orrouter.middleware.provider import ProviderOptions
@@ -20,7 +21,7 @@ from orrouter.policy.hints import nearest
 from orrouter.policy.known import Known
 from orrouter.policy.load import KeyPath
 from orrouter.policy.schema import Layer, Policy
-from orrouter.policy.structure import Stack, targets_in
+from orrouter.policy.structure import Stack, is_foreign, targets_in, upstream_named
 from orrouter.policy.upstreams import UpstreamOptions
 from orrouter.policy.validation import unset_error
 
@@ -53,6 +54,7 @@ def warnings(policy: Policy, known: Known) -> Warnings:
         yield from _mute_clocks(policy, stack)
         yield from _unknown_models(policy, stack, known)
         yield from _unmatched_preferences(policy, stack)
+        yield from _unsent_preferences(policy, stack)
 
 
 def _unset(policy: Policy) -> Warnings:
@@ -187,3 +189,23 @@ def _unmatched_preferences(policy: Policy, stack: Stack) -> Warnings:
                     place: KeyPath = (*layer.place, "models", pattern)
                     message = f"no model of the chain fits {pattern!r}"
                     yield policy.document.error(place, message, hint=nearest(pattern, models), key_itself=True)
+
+
+def _unsent_preferences(policy: Policy, stack: Stack) -> Warnings:
+    """Targets that a provider layer says nothing to, because only OpenRouter knows preferences."""
+    asked = [(target.model, upstream_named(policy, target)) for target, _ in targets_in(stack)]
+    if not asked:  # Whatever model a caller names, the first upstream is asked for it.
+        asked = [("every model", next(iter(policy.upstreams)))]
+    for layer in stack:
+        for model, upstream in asked:
+            if is_foreign(policy, upstream) and _prefers(layer.options, model):
+                message = f"{model} at {upstream} gets none of these preferences: {upstream} is not OpenRouter"
+                hint = "take it out of this policy if they must hold, or write them below models: for the others"
+                yield policy.document.error(layer.place, message, hint=hint, key_itself=True)
+
+
+def _prefers(options: Options, model: str) -> bool:
+    """Whether a layer has preferences for this model, or for all."""
+    if not isinstance(options, ProviderOptions):
+        return False
+    return bool(options.sent()) or any(fnmatchcase(model, pattern) for pattern in options.models)

@@ -31,6 +31,7 @@ def mistakes(policy: Policy) -> Iterator[PolicyError]:
         yield from _record_below(policy, stack)
         yield from _total_below(policy, stack)
         yield from _unknown_upstreams(policy, stack)
+        yield from _vain_preferences(policy, stack)
 
 
 def _repeated(policy: Policy, stack: Stack) -> Iterator[PolicyError]:
@@ -63,6 +64,26 @@ def _unknown_upstreams(policy: Policy, stack: Stack) -> Iterator[PolicyError]:
         if target.upstream is not None and target.upstream not in policy.upstreams:
             hint = nearest(target.upstream, policy.upstreams)
             yield policy.document.error((*path, "upstream"), f"there is no upstream {target.upstream!r}", hint=hint)
+
+
+def _vain_preferences(policy: Policy, stack: Stack) -> Iterator[PolicyError]:
+    """Preferences that would be dropped: who writes `data_collection: deny` must not believe it holds."""
+    for target, path in targets_in(stack):
+        upstream = upstream_named(policy, target)
+        if target.provider is not None and is_foreign(policy, upstream):
+            message = f"{upstream} is not OpenRouter: its provider preferences mean nothing"
+            yield policy.document.error((*path, "provider"), message, hint="remove them", key_itself=True)
+
+
+def upstream_named(policy: Policy, target: TargetOptions) -> str:
+    """The name of the upstream that a target asks: the first where it names none."""
+    return target.upstream or next(iter(policy.upstreams))
+
+
+def is_foreign(policy: Policy, upstream: str) -> bool:
+    """Whether an upstream of the policy knows none of OpenRouter's fields."""
+    options = policy.upstreams.get(upstream)
+    return options is not None and options.dialect != "openrouter"
 
 
 def targets_in(stack: Stack) -> Iterator[tuple[TargetOptions, KeyPath]]:

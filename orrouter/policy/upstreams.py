@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from orrouter.catalog.model import Model
+from orrouter.core.errors import PolicyError
 from orrouter.core.money import parse_price
 from orrouter.core.secret import Secret
 from orrouter.middleware.base import Size
@@ -24,6 +25,17 @@ UNSET_URL: Final = "https://unset.invalid"
 """Stands for a base_url whose variable is not set: a policy can be looked at without its environment, not built."""
 
 _URL: Final = r"^https?://[^\s/]+"
+_WHO: Final = re.compile(r"\s*(?:[^/?#@]*//)?[^/?#]*@")
+"""An address with a name or a password before its host, whatever else is wrong with it."""
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""What RFC 9110 calls a token."""
+CLOSED_HEADERS: Final = frozenset(
+    {
+        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
+        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""Headers that no policy may set: the transport writes them, and a second one would break its requests."""
 
 
 def _price(text: str) -> str:
@@ -104,14 +116,23 @@ class UpstreamOptions(Part):
         for name, value in headers.items():
             if any(sign in name + value for sign in "\r\n\0"):
                 raise ValueError(f"the header {name!r} holds a line break")
+            if not _NAME.fullmatch(name):  # A blank behind it would carry a closed header past its name.
+                raise ValueError(f"{name!r} is no name of a header")
         return headers
 
 
 def read_upstream(document: Document, options: Any, path: KeyPath) -> UpstreamOptions:
     """One upstream at its path. Raises PolicyError; a key that is written out is refused."""
-    if isinstance(options, dict) and isinstance(options.get("base_url"), Missing):
+    url = options.get("base_url") if isinstance(options, dict) else None
+    if isinstance(url, Missing):
         options = {**options, "base_url": UNSET_URL}
+    elif isinstance(url, str) and _WHO.match(url):  # Here, because a misfit of the model shows what is written.
+        hint = "take out what stands before the @, and write api_key: ${NAME}"
+        raise document.error((*path, "base_url"), "a name or a password must not stand in an address", hint=hint)
     found = validate(UpstreamOptions, options, document, path)
+    for name in found.headers:
+        if name.lower() in CLOSED_HEADERS:
+            raise _closed(document, (*path, "headers", name), name)
     key = (*path, "api_key")
     if found.api_key and key not in document.from_env:
         hint = "write api_key: ${NAME}, or use api_key_file"
@@ -119,6 +140,12 @@ def read_upstream(document: Document, options: Any, path: KeyPath) -> UpstreamOp
     if found.api_key and found.api_key_file:
         raise document.error((*path, "api_key_file"), "api_key and api_key_file are both written", hint="keep one")
     return found
+
+
+def _closed(document: Document, path: KeyPath, name: str) -> PolicyError:
+    hint = "write api_key: ${NAME}, or use api_key_file" if name.lower() == "authorization" else "remove it"
+    message = f"the header {name} is written by the router itself"
+    return document.error(path, message, hint=hint, key_itself=True)
 
 
 def listed_model(slug: str, listed: ListedPrice) -> Model:

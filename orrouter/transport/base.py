@@ -67,3 +67,20 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Let go of every connection."""
         ...
+
+
+class Road(Protocol):
+    """What an exchange wants of the upstream it asks."""
+
+    @property
+    def max_body(self) -> int:
+        """The largest answer in bytes."""
+        ...
+
+    def full(self) -> bool:
+        """Whether every connection that the policy allows is in use."""
+        ...
+
+    def hide(self, error: BaseException) -> None:
+        """Take the key out of an error in which the far end has echoed it."""
+        ...

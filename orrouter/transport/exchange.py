@@ -12,13 +12,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import aiohttp
-
 from orrouter.core.call import Attempt, Call
 from orrouter.core.clock import Clock, Cut, Cuts
 from orrouter.core.errors import (
     ConnectionFailed,
     DeadlineExceeded,
+    LimitReached,
     RouterError,
     ServerError,
     StreamBroken,
@@ -27,7 +26,9 @@ from orrouter.core.errors import (
 )
 from orrouter.core.events import Event
 from orrouter.core.units import show_duration
+from orrouter.transport.base import Road
 from orrouter.transport.mapping import FOREIGN, failure_of
+from orrouter.transport.sending import Body
 from orrouter.wire.faults import Answer, fault_of
 from orrouter.wire.request import Request, plain
 from orrouter.wire.stream import StreamReader
@@ -36,7 +37,6 @@ from orrouter.wire.words import one_line
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
-    from aiohttp.abc import AbstractStreamWriter
     from yarl import URL
 
     from orrouter.transport.sending import Send
@@ -47,54 +47,24 @@ DRAIN_USAGE_S: Final = 5.0
 """How long the usage of a finished answer is waited for."""
 DRAIN_END_S: Final = 0.5
 """How long the end of a stream is waited for when all is in hand: it only saves the connection."""
+BEFORE_S: Final = 0.05
+"""How long before the deadline the wait for the usage of a finished answer ends."""
 SLOW: Final = 3
 """Inside a tool call or a reasoning block silence may last so many times longer."""
-
-
-class Body(aiohttp.payload.Payload):
-    """The bytes of a request, which tell its exchange when they go out: from then on it may be billed."""
-
-    _autoclose = True
-
-    def __init__(self, value: bytes, exchange: Exchange) -> None:
-        super().__init__(value, content_type="application/json")
-        self._size = len(value)
-        self._exchange = exchange
-
-    def __deepcopy__(self, memo: object) -> Body:
-        return self  # Doubles of aiohttp copy what they are given; the exchange must stay the one that there is.
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The body as text, for who debugs."""
-        body: bytes = self._value
-        return body.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Called by aiohttp once there is a connection."""
-        self._exchange.sent()
-        await writer.write(self._value)
-
-    async def write_with_length(
-        self,
-        writer: AbstractStreamWriter,
-        content_length: int | None,  # noqa: ARG002  # a body is never cut: it has the length that was announced
-    ) -> None:
-        """The same; newer versions call this."""
-        self._exchange.sent()
-        await writer.write(self._value)
 
 
 class Exchange:
     """The source of one reply: what `EventStream` reads from."""
 
     __slots__ = (
-        "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_finish", "_hard", "_hard_name", "_last_byte",
-        "_loop", "_max_body", "_mute", "_plain", "_reader", "_request", "_response", "_sent", "over",
+        "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_finish", "_hard", "_hard_name",
+        "_last_byte", "_loop", "_mute", "_plain", "_reader", "_request", "_response", "_road", "_sent",
+        "over",
     )  # fmt: skip
 
-    def __init__(self, call: Call, request: Request, clock: Clock, max_body: int, cuts: Cuts) -> None:
+    def __init__(self, call: Call, request: Request, clock: Clock, road: Road, cuts: Cuts) -> None:
         assert call.attempt is not None
-        self._call, self._request, self._clock, self._max_body = call, request, clock, max_body
+        self._call, self._request, self._clock, self._road = call, request, clock, road
         self._attempt: Attempt = call.attempt
         self._loop = asyncio.get_running_loop()
         self._cuts = cuts
@@ -104,16 +74,13 @@ class Exchange:
         self.over = False
         self._plain = call.target.dialect == "openrouter" and plain(call.body, call.target.model)
         self._sent = self._last_byte = self._loop.time()
-        self._hard, self._hard_name = _nearer(
-            call.deadline, "total", _after(self._sent, call.clocks.attempt), "attempt"
-        )
+        ends = _after(self._sent, call.clocks.attempt)
+        self._hard, self._hard_name = _nearer(call.deadline, "total", ends, "attempt")
         self._clock_name = "total"
         self._finish: float | None = None
         """When the model had finished, as seen by the first wait behind it."""
         self._mute = 0.0
         """Seconds waited since something was last said."""
-
-    # --- opening --------------------------------------------------------------------------------------
 
     async def open(self, send: Send, url: URL, headers: Mapping[str, str] | None) -> None:
         """Send the request and wait for the head of the answer. Raises what its status or silence means."""
@@ -122,17 +89,17 @@ class Exchange:
         try:
             with self._until(instant):
                 # A GET has an empty body, which tells when it goes out.
-                body = Body(self._request.body or b"", self)
+                body = Body(self._request.body or b"", self.sent)
                 self._response = response = await send(call.method, url, body, headers, call.query)
         except FOREIGN as error:
             failed = failure_of(error, self._attempt)
         except RouterError as error:
-            _placed(error, self._attempt)
+            self._told(error)
             raise
         else:
             return await self._begun(response)
         # Not from inside the handler: aiohttp's errors bear the headers that were sent, and the key in them.
-        raise _placed(failed, self._attempt)
+        raise self._told(failed)
 
     def sent(self) -> None:
         """A connection is there and the request goes out: from here on it may be billed."""
@@ -148,12 +115,12 @@ class Exchange:
         if made:
             attempt.generation_id = made
         if response.status != 200:
-            raise _placed(await self._refused(response), attempt)
+            raise self._told(await self._refused(response))
         if self._request.stream and response.content_type not in _WHOLE:
             self._reader = StreamReader(
                 attempt,
                 plain=self._plain,
-                max_bytes=self._max_body,
+                max_bytes=self._road.max_body,
                 headers=response.headers,
                 wall=self._clock.wall,
             )
@@ -167,11 +134,8 @@ class Exchange:
             body = b""  # The status alone says enough; a body that never comes must not hide it.
         answer = Answer(status=response.status, headers=response.headers, body=body)
         fault = fault_of(answer, now=self._clock.wall(), plain=self._plain)
-        if fault is not None:
-            return fault
-        return ServerError(f"HTTP {response.status} is no answer to this request", status=response.status, again="no")
-
-    # --- reading --------------------------------------------------------------------------------------
+        words = f"HTTP {response.status} is no answer to this request"
+        return fault or ServerError(words, status=response.status, again="no")
 
     async def read(self) -> list[Event]:
         """The next events; empty when the upstream has said it all."""
@@ -181,7 +145,7 @@ class Exchange:
             events = await (self._read_whole() if self._reader is None else self._read_stream(self._reader))
         except UpstreamError as error:
             self.over = True
-            raise _placed(error, self._attempt)  # noqa: B904  # the same error, with its place filled in
+            raise self._told(error)  # noqa: B904  # the same error, with its place filled in
         except DeadlineExceeded as error:
             self.over = True
             raise self._billed(error)  # noqa: B904  # the same error
@@ -194,7 +158,7 @@ class Exchange:
 
     async def _read_whole(self) -> list[Event]:
         self.over = True
-        raw = await self._body(self._max_body)
+        raw = await self._body(self._road.max_body)
         assert self._response is not None
         return [whole_answer(raw, self._call, self._response.headers, plain=self._plain, wall=self._clock.wall)]
 
@@ -268,8 +232,6 @@ class Exchange:
             return b"".join(parts)
         raise failed
 
-    # --- clocks ---------------------------------------------------------------------------------------
-
     def _until(self, instant: float | None) -> Cut:
         """The knife of this try, set to an instant."""
         if self._cut is None:
@@ -288,8 +250,10 @@ class Exchange:
             patience = DRAIN_END_S if reader.usage_seen or reader.done else DRAIN_USAGE_S
             if self._finish is None:
                 self._finish = self._last_byte
-            instant = self._set("drain", max(since, self._finish) + patience)
-            self._clock_name = "drain"  # The answer is whole: no deadline makes it a failure any more.
+            # The answer is whole: no deadline makes it a failure any more, so this ends before whoever keeps one.
+            hard = None if self._hard is None else self._hard - BEFORE_S
+            instant, _ = _nearer(max(since, self._finish) + patience, "drain", hard, "drain")
+            self._clock_name = "drain"
             return instant
         dead, dead_name = self._set("dead", max(since, self._last_byte) + clocks.dead), self._clock_name
         if self._attempt.first_token is None:
@@ -313,19 +277,24 @@ class Exchange:
         if name == "total":
             return self._billed(DeadlineExceeded("the deadline of the whole call has passed"))
         if name == "connect":
-            return ConnectionFailed(f"no connection within {show_duration(clocks.connect)}", billed="no")
-        waited = show_duration(clocks.dead if name == "dead" else now - self._sent)
-        if self._attempt.first_token is not None:
-            waited = show_duration(self._stall() or 0.0) if name == "stall" else waited
-            return StreamBroken(f"{_WORDS[name]} for {waited}, the {name} clock")
-        return UpstreamTimeout(f"{_WORDS[name]} within {waited}, the {name} clock")
+            upstream = self._call.target.upstream
+            return _full(upstream) if self._road.full() else _no_connection(clocks.connect)
+        waited = clocks.dead if name == "dead" else now - self._sent
+        if self._attempt.first_token is None:
+            return UpstreamTimeout(f"{_WORDS[name]} within {show_duration(waited)}, the {name} clock")
+        waited = (self._stall() or 0.0) if name == "stall" else waited
+        return StreamBroken(f"{_WORDS[name]} for {show_duration(waited)}, the {name} clock")
 
     def _billed(self, error: DeadlineExceeded) -> DeadlineExceeded:
         if self._attempt.phase == "not_sent":
             error.billed = "no"
         return error
 
-    # --- the rest -------------------------------------------------------------------------------------
+    def _told(self, error: E) -> E:
+        """The error as it goes up: with what the try knows, and without the key where the far end echoed it."""
+        _placed(error, self._attempt)
+        self._road.hide(error)
+        return error
 
     def close(self) -> None:
         """Drop the connection, unless the answer was read to its end: then it is back in the pool already."""
@@ -333,7 +302,7 @@ class Exchange:
             cut, self._cut = self._cut, None
             self._cuts.give(cut)
         response = self._response
-        if response is not None and not (response.closed or response.content.at_eof()):
+        if response is not None and response.connection is not None:
             response.close()
 
 
@@ -368,6 +337,14 @@ def _placed(error: E, attempt: Attempt) -> E:
         if error.generation_id is None:
             error.generation_id = attempt.generation_id
     return error
+
+
+def _full(upstream: str) -> LimitReached:
+    return LimitReached(f"every connection to upstream {upstream} is in use: raise its `connections`")
+
+
+def _no_connection(within: float) -> ConnectionFailed:
+    return ConnectionFailed(f"no connection within {show_duration(within)}", billed="no")
 
 
 def _redirect(status: int, place: str) -> ServerError:

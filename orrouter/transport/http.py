@@ -59,7 +59,7 @@ class HttpTransport:
         attempt = call.attempt
         assert attempt is not None, "the attempt layer stands above the transport"
         request = request_of(call)
-        exchange = Exchange(call, request, self._clock, road.upstream.max_body, self._cuts)
+        exchange = Exchange(call, request, self._clock, road, self._cuts)
         stream = EventStream(exchange, partial(_fold, call))
         try:
             await exchange.open(road.send, road.url(request.path), road.headers(call))
@@ -99,6 +99,10 @@ class HttpTransport:
 
 async def _cut_off(connector: aiohttp.BaseConnector | None) -> None:
     """Break the connections in use, so that whoever reads from one is told: closing a session tells nobody."""
+    for waiters in getattr(connector, "_waiters", {}).values():
+        for waiting in waiters:  # Whoever waits for a connection: aiohttp would end the wait with a cancel.
+            if not waiting.done():
+                waiting.set_exception(aiohttp.ClientConnectionError("the session was closed"))
     used = [one for one in getattr(connector, "_acquired", ()) if isinstance(one, ResponseHandler)]
     for one in used:
         if one.transport is not None:
@@ -153,6 +157,19 @@ class _Road:
             if len(self._urls) < 1000:
                 self._urls[path] = url
         return url
+
+    @property
+    def max_body(self) -> int:
+        """The largest answer in bytes."""
+        return self.upstream.max_body
+
+    def full(self) -> bool:
+        """Whether every connection that the policy allows is in use."""
+        return len(getattr(self.session.connector, "_acquired", ())) >= self.upstream.connections
+
+    def hide(self, error: BaseException) -> None:
+        """Take the key out of an error in which the far end has echoed it."""
+        self._keys.hide(error)
 
     def headers(self, call: Call) -> Mapping[str, str] | None:
         """What this call's headers add to the session's; None: nothing."""

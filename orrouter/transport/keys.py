@@ -5,9 +5,11 @@ Law: keys only, and never one in an error: what is wrong with a key is said by n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from orrouter.core.errors import AuthFailed, RouterError
+from orrouter.core.errors import AuthFailed, RouterError, UpstreamError
 from orrouter.core.secret import Secret
 from orrouter.transport.base import Upstream
 
@@ -18,11 +20,25 @@ class Keys:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._read: tuple[tuple[int, int, int], Secret] | None = None
+        self._last = ""
         self.fixed = isinstance(upstream.api_key, Secret) and bool(upstream.api_key)
         """Whether every request bears the same key."""
 
+    def hide(self, error: BaseException | None) -> None:
+        """Take the key out of an error in which the far end has echoed it, whatever form the key has."""
+        if not isinstance(error, UpstreamError) or not self._last:
+            return
+        error.args = tuple(_hidden(part, self._last) for part in error.args)
+        error.raw = _hidden(error.raw, self._last)
+        self.hide(error.__cause__)
+
     def bearer(self) -> str:
         """The Authorization of the next request."""
+        bearer = self._bearer()
+        self._last = bearer.removeprefix("Bearer ")
+        return bearer
+
+    def _bearer(self) -> str:
         source, name = self._upstream.api_key, self._upstream.name
         if isinstance(source, Secret) and source:
             return _bearer(source, f"the api_key of upstream {name}")
@@ -55,6 +71,15 @@ class Keys:
         else:
             return self._read[1]
         raise AuthFailed(f"the key file {file} cannot be read: {failed}")
+
+
+def _hidden(value: Any, key: str) -> Any:
+    """A JSON value with `****` where the key stands in one of its texts."""
+    if isinstance(value, str):
+        return value.replace(key, "****")
+    if isinstance(value, Mapping):
+        return {_hidden(name, key): _hidden(part, key) for name, part in value.items()}
+    return [_hidden(part, key) for part in value] if isinstance(value, list) else value
 
 
 def _bearer(key: Secret, whose: str) -> str:

@@ -12,6 +12,7 @@ from aiohttp import http_exceptions
 
 from orrouter.core.call import Attempt
 from orrouter.core.errors import ConnectionFailed, InvalidRequest, ServerError, StreamBroken, UpstreamError
+from orrouter.wire.words import one_line
 
 FOREIGN: tuple[type[BaseException], ...] = (
     aiohttp.ClientError,
@@ -47,4 +48,4 @@ def failure_of(error: BaseException, attempt: Attempt) -> UpstreamError:
 def _text(error: BaseException) -> str:
     """The error in words; an empty one is named by its class, and headers in its repr are never shown."""
     words = str(error) if not isinstance(error, aiohttp.ClientResponseError) else error.message
-    return (words or type(error).__name__)[:300]
+    return one_line(words or type(error).__name__)[:300]

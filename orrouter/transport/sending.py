@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -25,6 +25,11 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
 
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
 TESTED: Final = ("3.14.",)
 """Versions of aiohttp whose steps `_directly` knows: `tests/transport` runs on both roads."""
 READ_BUFFER: Final = 2**18
@@ -32,6 +37,39 @@ READ_BUFFER: Final = 2**18
 
 Send = Callable[[str, URL, Payload | None, Mapping[str, str] | None, Mapping[str, str]], Awaitable[ClientResponse]]
 """Method, URL, body, further headers, query: sends them and gives the answer, its head read."""
+
+
+class Body(Payload):
+    """The bytes of a request, which say when they go out: from then on it may be billed."""
+
+    _autoclose = True
+
+    def __init__(self, value: bytes, sent: Callable[[], None]) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+        self._sent = sent
+
+    def __deepcopy__(self, memo: object) -> Body:
+        return self  # Doubles of aiohttp copy what they are given; the exchange must stay the one that there is.
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The body as text, for who debugs."""
+        body: bytes = self._value
+        return body.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Called by aiohttp once there is a connection."""
+        self._sent()
+        await writer.write(self._value)
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002  # a body is never cut: it has the length that was announced
+    ) -> None:
+        """The same; newer versions call this."""
+        self._sent()
+        await writer.write(self._value)
 
 
 def connector(version: str = aiohttp.__version__, **options: Any) -> aiohttp.TCPConnector:
@@ -45,6 +83,22 @@ class _Pool(aiohttp.TCPConnector):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(_ear, self._loop)
+
+    async def connect(
+        self,
+        req: ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109  # the signature is aiohttp's
+    ) -> Connection:
+        """A connection for a request: never one on which something came that nobody had asked for.
+
+        What came would be taken for the answer. aiohttp looks only when a connection is given back.
+        """
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
 
 class _Ear(ResponseHandler):

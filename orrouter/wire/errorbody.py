@@ -142,7 +142,7 @@ def _blamed(message: str) -> str | None:
 def find_error(body: Json) -> Json | None:
     """The error object inside one JSON object of an answer with status 200; None if it holds none.
 
-    Raises nothing. A choice-level error counts unless another choice is sound.
+    Raises nothing. An error in the first choice counts, for its words are the answer; one in another does not.
     """
     for holder in (body, mapping(body.get("response"))):
         error = holder.get("error")
@@ -159,12 +159,10 @@ def find_error(body: Json) -> Json | None:
 
 
 def _failed_choice(choices: list[Any]) -> Json | None:
-    failed = [
-        choice for choice in map(mapping, choices) if choice.get("error") or choice.get("finish_reason") == "error"
-    ]
-    if len(failed) < len(choices):
+    first = mapping(choices[0])
+    if not (first.get("error") or first.get("finish_reason") == "error"):
         return None
-    error = failed[0].get("error")
+    error = first.get("error")
     if isinstance(error, Mapping):
         return error
     return {"message": dig(error) or "the provider broke the answer off (finish_reason: error)"}

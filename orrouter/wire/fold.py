@@ -21,6 +21,10 @@ _PIECES = frozenset({"text", "summary", "data"})
 """Texts that arrive in pieces inside a reasoning detail."""
 _BEFORE = 16
 """How many reasoning details back one may be that goes on."""
+_NESTED = 8
+"""How deep deltas may lie in deltas and still be put together; audio and functions need two."""
+_DEEP = 64
+"""How deep an answer is looked through for pieces: farther than nested deltas reach. Deeper values are kept."""
 
 
 class _Pieces:
@@ -34,6 +38,23 @@ class _Pieces:
 
 class _Calls(dict[int, Json]):
     """Tool calls by their index."""
+
+    __slots__ = ("last", "places")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: int | None = None
+        """The highest index so far."""
+        self.places: dict[str, int] = {}
+        """Where each id was first seen: a search among the calls would be quadratic."""
+
+    def at(self, place: int, made: Any) -> Json:
+        """The call at a place, begun where there is none."""
+        if type(made) is str and made:
+            self.places.setdefault(made, place)
+        if self.last is None or place > self.last:
+            self.last = place
+        return self.setdefault(place, {})
 
 
 class _Details(list[Json]):
@@ -91,26 +112,28 @@ def _add_choice(choices: dict[int, Json], choice: Json) -> None:
             kept[name] = value
 
 
-def _add_delta(message: Json, delta: Json) -> None:
+def _add_delta(message: Json, delta: Json, depth: int = 0) -> None:
     for name, value in delta.items():
         if name in _JOINED and type(value) is str:
             _append(message, name, value)
+        elif depth < _NESTED:
+            _add(message, name, value, depth + 1)
         else:
-            _add(message, name, value)
+            _add_unknown(message, name, value)
 
 
-def _add(message: Json, name: str, value: Any) -> None:
+def _add(message: Json, name: str, value: Any, depth: int = 1) -> None:
     """One field of a delta that is no text in pieces, or may be none."""
     if value is None:
         message.setdefault(name, None)
     elif name in _SPOKEN and type(value) is str:
         _append(message, name, value)
     elif name == "tool_calls" and type(value) is list:
-        _add_calls(_own(message, name, _Calls), value)
+        _add_calls(_own(message, name, _Calls), value, depth)
     elif name == "reasoning_details" and type(value) is list:
         _add_details(_own(message, name, _Details), value)
     elif name in ("audio", "function_call") and type(value) is dict:
-        _add_delta(_own(message, name, dict), value)
+        _add_delta(_own(message, name, dict), value, depth)
     else:
         _add_unknown(message, name, value)
 
@@ -153,33 +176,42 @@ def _texts_as_parts(kept: Json, name: str) -> None:
         kept[name] = [{"type": "text", "text": "".join(found.parts)}] if any(found.parts) else []
 
 
-def _add_calls(calls: _Calls, deltas: list[Any]) -> None:
+def _add_calls(calls: _Calls, deltas: list[Any], depth: int) -> None:
     for place, delta in enumerate(deltas):
         if type(delta) is not dict:
             continue
         at = delta.get("index")
-        call = calls.setdefault(at if type(at) is int else _place_of(calls, delta, place, len(deltas)), {})
-        for name, value in delta.items():
-            if name == "function" and type(value) is dict:
-                _add_delta(_function(call), value)
-            elif name != "index" and value is not None and (value != "" or name not in call):
-                call[name] = value
+        at = at if type(at) is int else _place_of(calls, delta, place, len(deltas))
+        _add_call(calls.at(at, delta.get("id")), delta, depth)
+
+
+def _add_call(call: Json, delta: Json, depth: int) -> None:
+    for name, value in delta.items():
+        if name == "function" and type(value) is dict:
+            _add_delta(_function(call), value, depth)
+        elif name == "function" and type(call.get(name)) is dict:
+            continue  # What is no function does not wipe out one.
+        elif name != "index" and value is not None and (value != "" or name not in call):
+            call[name] = value
 
 
 def _place_of(calls: _Calls, delta: Json, place: int, several: int) -> int:
     """Where a delta without index belongs: a new id begins a call, and without one it goes on with the last."""
     made = delta.get("id")
-    if made:
-        known = next((at for at, call in calls.items() if call.get("id") == made), None)
-        return max(calls, default=-1) + 1 if known is None else known
-    return place if several > 1 else max(calls, default=0)
+    last = calls.last
+    if type(made) is str and made:
+        known = calls.places.get(made)
+        return known if known is not None else 0 if last is None else last + 1
+    return place if several > 1 else last or 0
 
 
 def _function(call: Json) -> Json:
-    found: Json | None = call.get("function")
-    if found is None:
-        found = call["function"] = {"arguments": _Pieces("")}
-    return found
+    found = call.get("function")
+    if type(found) is dict:
+        return found
+    begun: Json = {"arguments": _Pieces("")}
+    call["function"] = begun
+    return begun
 
 
 def _add_details(kept: _Details, details: list[Any]) -> None:
@@ -229,14 +261,14 @@ def _finished(choice: Json, index: int) -> Json:
     return done
 
 
-def _joined(item: Any) -> Any:
+def _joined(item: Any, depth: int = 0) -> Any:
     kind = type(item)
     if kind is dict:
-        return {name: _joined(part) for name, part in item.items()}
+        return {name: _joined(part, depth + 1) for name, part in item.items()} if depth < _DEEP else item
     if kind is _Pieces:
         return "".join(item.parts)
     if kind is _Calls:
-        return [_joined(item[at]) for at in sorted(item)]
+        return [_joined(item[at], depth + 1) for at in sorted(item)]
     if kind is _Details:
-        return [_joined(detail) for detail in item]
+        return [_joined(detail, depth + 1) for detail in item]
     return item

@@ -57,13 +57,25 @@ def _read_choice(chunk: Chunk, choice: Json) -> None:
         content = delta.get("content")
     else:
         delta, content = _without_delta(choice)
-    if content:
+    if content and (type(content) is str or _holds_parts(content)):
         chunk.semantic = True
         if first and type(content) is str:
             chunk.text = content
     elif delta:
         _read_silence(chunk, delta)
     _read_reason(chunk, choice, first=first)
+
+
+def _holds_parts(content: Any) -> bool:
+    """Whether a content that is no text is a list with a part that holds something; its type alone is nothing."""
+    if type(content) is not list:
+        return False
+    return any(
+        any(value for name, value in part.items() if name != "type")
+        if type(part) is dict
+        else type(part) is str and part
+        for part in content
+    )
 
 
 def _read_reason(chunk: Chunk, choice: Json, *, first: bool) -> None:
@@ -114,7 +126,9 @@ def says_nothing(data: Json) -> bool:
     """Whether a chat answer in one body is empty: no content, tool call, refusal, reasoning, image or audio."""
     for choice in _choices(data):
         said, content = _without_delta(choice)
-        if content or choice.get("finish_reason") in ANSWERS:
+        if choice.get("finish_reason") in ANSWERS:
+            return False
+        if content and (type(content) is str or _holds_parts(content)):
             return False
         if any(map(said.get, _TALK)) or any(map(said.get, _LONG)):
             return False
@@ -123,7 +137,13 @@ def says_nothing(data: Json) -> bool:
 
 def breaks_off(data: Json) -> bool:
     """Whether an answer in one body has a choice without finish_reason: it ended before it was finished."""
-    return any(not choice.get("finish_reason") for choice in _choices(data))
+    return any(not is_finished(choice) for choice in _choices(data))
+
+
+def is_finished(choice: Json) -> bool:
+    """Whether a choice has its finish_reason: a text, for nothing else names one."""
+    reason = choice.get("finish_reason")
+    return type(reason) is str and reason != ""
 
 
 def _choices(data: Json) -> list[Json]:

@@ -73,7 +73,7 @@ def _route(body: Body) -> list[Spelling]:
             raise InvalidRequest(f"provider must be a mapping, not {type(provider).__name__}")
         body["provider"] = {"sort": {"by": "price", "partition": "none"}, **(provider or {})}
         return [Spelling("route: sort", "provider.sort.partition: none")]
-    return [Spelling(f"route: {route}", "models")]
+    return [Spelling("route", "models")]  # Without its value, which may be anything and is kept by who tells it.
 
 
 def _transforms(body: Body) -> list[Spelling]:
@@ -91,7 +91,9 @@ def _transforms(body: Body) -> list[Spelling]:
 
 
 def _add_plugin(body: Body, plugin: Body) -> None:
-    plugins = list(body.get("plugins") or ())
+    plugins = body.get("plugins") or ()
+    if not isinstance(plugins, list | tuple):
+        raise InvalidRequest(f"plugins must be a list, not {type(plugins).__name__}")
     if not any(isinstance(known, Mapping) and known.get("id") == plugin["id"] for known in plugins):
         body["plugins"] = [*plugins, plugin]
 

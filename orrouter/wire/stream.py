@@ -18,7 +18,8 @@ from orrouter.core.call import Attempt
 from orrouter.core.errors import Rejected, StreamBroken, Transient, UpstreamError
 from orrouter.core.events import Chunk, Event, Json
 from orrouter.wire.faults import fault_in
-from orrouter.wire.response import ANSWERS, note_origin, nothing_said, plain_words, read_chunk
+from orrouter.wire.halves import mended
+from orrouter.wire.response import ANSWERS, is_finished, note_origin, nothing_said, plain_words, read_chunk
 from orrouter.wire.sse import SSEDecoder, SSETooLarge
 
 MALFORMED_MAX: Final = 3
@@ -29,8 +30,8 @@ class StreamReader:
     """Reads one stream. After each `feed`: `error` is set when it broke, `done` when nothing more is needed."""
 
     __slots__ = (
-        "_attempt", "_closed", "_decoder", "_flows", "_headers", "_held", "_last", "_open", "_origin", "_plain",
-        "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
+        "_attempt", "_closed", "_decoder", "_flows", "_halves", "_headers", "_held", "_last", "_open", "_origin",
+        "_plain", "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +52,8 @@ class StreamReader:
         """Choices that have begun and not finished."""
         self._closed: set[int] = set()
         """Choices that have finished."""
+        self._halves: dict[str, str] = {}
+        """Halves of characters that wait for the other one, by where they stood."""
         self._last: Chunk | None = None
         """What was said last, but for plain words."""
         self._usage: Mapping[str, Any] | None = None
@@ -101,7 +104,7 @@ class StreamReader:
             try:
                 data: Any = loads(payload)
             except orjson.JSONDecodeError:
-                data = None
+                data = mended(payload, self._halves)
             if self._flows:
                 # Nine events of ten are words and no more: they are read here, and all others below.
                 words = plain_words(data)
@@ -171,7 +174,7 @@ class StreamReader:
             if type(choice) is dict:
                 index = choice.get("index")
                 index = index if type(index) is int else 0
-                if choice.get("finish_reason"):
+                if is_finished(choice):
                     self._open.discard(index)
                     self._closed.add(index)
                 elif index not in self._closed:

@@ -48,8 +48,8 @@ def whole_answer(
 
 def _hold_to_its_word(call: Call, data: Json) -> None:
     """Raise when an answer without an error says nothing, or ends before it is finished."""
-    if call.endpoint == "embeddings" and not data["data"]:
-        raise nothing_said("an answer without embeddings", data.get("usage"), 200)
+    if call.endpoint == "embeddings":
+        _hold_to_its_texts(call.body.get("input"), data)
     if not call.completes:
         return
     if says_nothing(data):
@@ -58,3 +58,23 @@ def _hold_to_its_word(call: Call, data: Json) -> None:
         broken = StreamBroken("the answer ended before it was finished: it has no finish_reason", status=200)
         broken.partial = text_of(first_choice(data))
         raise broken
+
+
+def _hold_to_its_texts(asked: Any, data: Json) -> None:
+    """Raise when an answer with embeddings has none, one without numbers, or not one for each text."""
+    vectors = data["data"]
+    if vectors == []:
+        raise nothing_said("an answer without embeddings", data.get("usage"), 200)
+    if type(vectors) is not list or not all(map(_is_vector, vectors)):
+        raise ServerError("an answer with something among its embeddings that is none", status=200, billed="maybe")
+    texts = isinstance(asked, list | tuple) and all(isinstance(text, str) for text in asked)
+    if texts and len(asked) != len(vectors):
+        raise ServerError(
+            f"an answer with {len(vectors)} embeddings for {len(asked)} texts", status=200, billed="maybe"
+        )
+
+
+def _is_vector(item: Any) -> bool:
+    """Whether it holds an embedding: a list of numbers, or the same in base64."""
+    held = item.get("embedding") if type(item) is dict else None
+    return isinstance(held, list | str) and len(held) > 0

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from orrouter.core.errors import InvalidRequest
 from orrouter.core.tags import current, tags
 
 
@@ -29,6 +30,12 @@ def test_they_are_taken_off_when_the_work_fails():
     with pytest.raises(KeyError), tags(team="a"):
         raise KeyError
     assert {} == current(None)
+
+
+def test_a_tag_is_a_text():
+    """A number would never match a route."""
+    with pytest.raises(InvalidRequest, match="the tag 'team' must be a text"), tags(team=5):
+        pass
 
 
 def test_a_callers_own_dict_is_not_kept():

@@ -373,7 +373,7 @@ async def test_an_unknown_model_is_told(ours):
 OLD = [
     ({"provider": {"quantization": "unknown"}}, {}, {"provider": {"quantizations": ["unknown"]}}, "provider.quantization"),
     ({"provider": {"require": ["openai"]}}, {}, {"provider": {"only": ["openai"]}}, "provider.require"),
-    ({"route": "fallback"}, {}, {}, "route: fallback"),
+    ({"route": "fallback"}, {}, {}, "route"),
     ({"transforms": ["middle-out"]}, {}, {"plugins": [{"id": "context-compression"}]}, "transforms: middle-out"),
     ({}, {"X-Title": "App"}, {}, "X-Title"),
 ]  # fmt: skip

@@ -175,6 +175,28 @@ def test_preferences_for_a_model_that_is_not_asked_are_a_warning():
     assert [] == of_stack(prefer)
 
 
+FOREIGN = f"{UPSTREAM}  spare: {{base_url: 'https://s.example', dialect: openai}}\n"
+MIXED = "policies:\n  default:\n    - fallback: {models: [openai/gpt-4o, {model: m, upstream: spare%s}]}\n"
+
+
+def test_preferences_of_a_target_that_is_not_openrouters_are_an_error():
+    """`data_collection: deny` would be dropped, and its writer would believe it holds."""
+    error = "spare is not OpenRouter: its provider preferences mean nothing; remove them"
+    assert [f"p.yaml:9:70: error: {error}"] == findings(MIXED % ", provider: {data_collection: deny}", FOREIGN)
+
+
+def test_a_provider_layer_warns_of_targets_that_are_not_openrouters():
+    """Each is named; where no chain is written, it is whatever the first upstream serves."""
+    said = "at spare gets none of these preferences: spare is not OpenRouter"
+    hint = "take it out of this policy if they must hold, or write them below models: for the others"
+    zdr = "    - provider: {zdr: true}\n"
+    assert [f"p.yaml:10:7: warning: m {said}; {hint}"] == findings(MIXED % "" + zdr, FOREIGN)
+    assert [] == findings(MIXED % "" + '    - provider: {models: {"openai/*": {zdr: true}}}\n', FOREIGN)
+    alone = UPSTREAM.replace("openrouter:", "spare:") + "    dialect: openai\n"
+    told = [f"p.yaml:9:7: warning: every model {said}; {hint}"]
+    assert told == findings("policies:\n  default:\n" + zdr, alone)
+
+
 # --- upstreams, routes, environment ---------------------------------------------------------------------
 
 
@@ -250,9 +272,9 @@ SHIPPED = sorted(CONFIG.glob("*.yaml"))
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_a_policy_that_ships_has_nothing_against_it(file: Path):
-    """With the bundled catalog and a key there is nothing to say; without, only that the key is missing."""
+    """With the bundled catalog and a key nothing; without, only that the key is missing."""
     env = {"OPENROUTER_API_KEY": "k"}
-    assert () == check_file(file, env, Catalog())[1]
+    assert [] == [found.message for found in check_file(file, env, Catalog())[1]]
     assert ["the environment has no OPENROUTER_API_KEY"] == [
         found.message for found in check_file(file, {}, Catalog())[1]
     ]

@@ -16,7 +16,8 @@ from orrouter.middleware.preferences import MaxPrice, Preferences, Sort
 from orrouter.policy import kinds
 from orrouter.policy.load import Document, load_text
 from orrouter.policy.schema import Policy, When, read_policy
-from orrouter.policy.upstreams import ListedPrice, UpstreamOptions
+from orrouter.policy.upstreams import CLOSED_HEADERS, ListedPrice, UpstreamOptions
+from orrouter.transport.http import _OURS
 
 UPSTREAM = """\
 version: 1
@@ -89,7 +90,7 @@ def test_another_dialect_gets_no_header_of_openrouters():
 def test_a_policy_shows_no_secret():
     """Neither a key nor what may hold one is in any repr."""
     text = layer("retry: {}").replace(
-        "policies:", "    proxy: ${PROXY}\n    headers:\n      Authorization: ${TOKEN}\npolicies:"
+        "policies:", "    proxy: ${PROXY}\n    headers:\n      X-Token: ${TOKEN}\npolicies:"
     )
     policy = read(text, PROXY="http://me:hush@proxy", TOKEN="Bearer hush")
     shown = f"{policy!r} {policy.upstream('openrouter').api_key!r} {policy.upstreams!r}"
@@ -107,6 +108,30 @@ def test_an_option_that_is_not_set_is_as_by_default():
     policy = read(layer("retry:\n        attempts: ${TRIES}"))
     assert 3 == policy.stacks["default"][0].options.model_dump()["attempts"]
     assert ["TRIES"] == [unset.variable for unset in policy.document.unset]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:hush@a.example", "https://hush@a.example", "ftp://me:hush@x", "me:hush@x", "https://me:hush@[x"]
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(url: str):
+    """It would take the key's place in silence; whether written out or from the environment."""
+    told = [
+        refusal(layer("retry: {}").replace("https://openrouter.ai/api/v1", written), URL=url)
+        for written in (f"'{url}'", "${URL}")
+    ]
+    hint = "take out what stands before the @, and write api_key: ${NAME}"
+    assert [f"p.yaml:4:15: a name or a password must not stand in an address; {hint}"] * 2 == told
+
+
+def test_an_at_sign_in_a_path_is_no_password():
+    """Only what stands before the host is."""
+    policy = read(layer("retry: {}").replace("openrouter.ai/api/v1", "a.example:80/@me/v1"))
+    assert "https://a.example:80/@me/v1" == policy.upstreams["openrouter"].base_url
+
+
+def test_headers_that_a_policy_may_not_set_are_the_transports():
+    """The two lists are one: reading a policy does not load the transport."""
+    assert CLOSED_HEADERS == _OURS
 
 
 def test_an_address_that_is_not_set_stops_no_look_at_the_policy():
@@ -151,6 +176,9 @@ UPSTREAMS = {
     "a: {base_url: https://x, connections: 0}": "p.yaml:2:51: a.connections must be at least 1 (it is 0)",
     "a: {base_url: https://x, max_body: 20}": "p.yaml:2:48: a.max_body: write it with its unit, as in 20MiB (it is 20)",
     'a: {base_url: https://x, headers: {X: "a\\nb"}}': "p.yaml:2:47: a.headers: the header 'X' holds a line break",
+    "a: {base_url: https://x, headers: {Content-Length: '3'}}": "p.yaml:2:48: the header Content-Length is written by the router itself; remove it",
+    "a: {base_url: https://x, headers: {AUTHORIZATION: x}}": "p.yaml:2:48: the header AUTHORIZATION is written by the router itself; write api_key: ${NAME}, or use api_key_file",
+    "a: {base_url: https://x, headers: {'Host ': x}}": "p.yaml:2:47: a.headers: 'Host ' is no name of a header",
     "a: {base_url: https://x, prices: {m: {prompt: 3, completion: $1/M}}}": "p.yaml:2:59: a.prices.m.prompt must be text (it is 3)",
     "a: {base_url: https://x, prices: {m: {prompt: $3/L, completion: $1/M}}}": "p.yaml:2:59: a.prices.m.prompt: '$3/L' is no price: write $3/M (a million tokens) or $0.01 (each)",
     "a: {base_url: https://x, prices: {m: {prompt: $3/M}}}": "p.yaml:2:47: a.prices.m needs 'completion'",

@@ -108,6 +108,19 @@ class Line:
 Act = Callable[[Line], Awaitable[None]]
 
 
+class Road:
+    """An upstream as an exchange sees it: with room, and a key that nobody echoes."""
+
+    def __init__(self, max_body: int) -> None:
+        self.max_body = max_body
+
+    def full(self) -> bool:
+        return False
+
+    def hide(self, error: BaseException) -> None:
+        """Nothing to hide."""
+
+
 class FarEnd:
     """A server that plays one act for each connection; the last one repeats."""
 
@@ -245,6 +258,11 @@ class Response:
         self.headers = CIMultiDictProxy(CIMultiDict(headers))
         self.content = Content()
 
+    @property
+    def connection(self) -> object | None:
+        """What aiohttp holds until the answer was read to its end."""
+        return None if self.closed or self.content.at_eof() else self
+
     def close(self) -> None:
         self.closed = True
         self.content.bring(ConnectionError("closed"))
@@ -280,7 +298,7 @@ class Tape:
             assert asked.attempt is not None
             return completion_of(events, asked.attempt, asked.trail)
 
-        exchange = Exchange(asked, request_of(asked), LoopClock(), max_body, Cuts())
+        exchange = Exchange(asked, request_of(asked), LoopClock(), Road(max_body), Cuts())
         stream = EventStream(exchange, fold)
         try:
             await exchange.open(self, URL("http://far"), None)

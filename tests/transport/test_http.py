@@ -15,7 +15,7 @@ import pytest
 from aioresponses import aioresponses
 
 from orrouter.core.call import Clocks, Target
-from orrouter.core.errors import PolicyError, RouterError, UpstreamError
+from orrouter.core.errors import LimitReached, PolicyError, RouterError, UpstreamError
 from orrouter.transport.http import HttpTransport
 from tests.transport.far import (
     GUARD_S,
@@ -111,13 +111,14 @@ async def test_calls_side_by_side_share_the_pool_and_wait_for_room():
     assert far.connections <= 3
 
 
-async def test_a_pool_without_room_is_a_connection_that_was_not_had():
-    """Waiting for room counts as connecting: nothing was sent."""
+async def test_a_pool_without_room_is_a_limit_of_our_own():
+    """Waiting for room counts as connecting; nothing was sent, and the upstream has not failed."""
     async with FarEnd(plays(b"")) as far, transport(far, connections=1) as ours:
         first = asyncio.ensure_future(ours(call()))
         while not far.requests:
             await asyncio.sleep(0)
-        assert ("connection_failed", "no", "") == await outcome(ours, call(clocks=Clocks(connect=0.05)))
+        with pytest.raises(LimitReached, match="`connections`"):
+            await ours(call(clocks=Clocks(connect=0.05)))
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first

@@ -220,6 +220,15 @@ def test_one_sound_choice_saves_the_answer():
     assert fault_in({"choices": choices}, whole=True) is None
 
 
+def test_a_failed_first_choice_is_a_fault_beside_a_sound_one():
+    """The first choice is the answer that most callers read."""
+    choices = [
+        {"message": {"content": "half"}, "error": {"code": 502, "message": "died"}, "finish_reason": "error"},
+        {"message": {"content": "a"}, "finish_reason": "stop"},
+    ]
+    assert errors.ServerError is type(fault_in({"choices": choices}, whole=True))
+
+
 def test_a_broken_finish_without_a_reason_is_a_server_error():
     """`finish_reason: error` alone tells of a failure that nobody explained."""
     found = fault_in({"choices": [{"delta": {}, "finish_reason": "error"}]}, whole=False)

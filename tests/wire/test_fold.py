@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orrouter.core.call import Attempt, Target, Trail
 from orrouter.core.events import Whole
-from orrouter.wire.fold import completion_of, fold
+from orrouter.wire.fold import _add_calls, _Calls, completion_of, fold
 from orrouter.wire.response import read_chunk
 
 TEXT = st.text(alphabet='aé日\n"{}', min_size=1, max_size=12)
@@ -337,3 +339,60 @@ def test_one_body_is_its_own_completion():
     assert completion_of([Whole(b"", body)], attempt, trail).raw is body
     chunks = [read_chunk(b"", {"choices": [{"index": 0, "delta": {"content": text}}]}) for text in ("H", "i")]
     assert "Hi" == completion_of(chunks, attempt, trail).text
+
+
+def nested(name: str, depth: int) -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    for _ in range(depth):
+        inner = {name: inner}
+    return inner
+
+
+def told(*deltas: dict[str, Any]) -> dict[str, Any]:
+    """The message of a stream of these deltas."""
+    return fold([{"choices": [{"index": 0, "delta": delta}]} for delta in deltas])["choices"][0]["message"]
+
+
+@pytest.mark.parametrize("odd", ["x", [], 1, True])
+def test_a_function_that_is_none_gives_way_to_one(odd):
+    """Whichever comes first, the function that can be called is kept."""
+    call, nonsense = {"index": 0, "function": {"name": "f", "arguments": "{}"}}, {"index": 0, "function": odd}
+    for order in ((nonsense, call), (call, nonsense)):
+        message = told(*({"tool_calls": [delta]} for delta in order))
+        assert [{"function": {"name": "f", "arguments": "{}"}}] == message["tool_calls"]
+
+
+@pytest.mark.parametrize("name", ["audio", "function_call", "x"])
+def test_a_value_of_any_depth_is_kept(name):
+    """No depth that JSON can have is too deep, and nothing of it is lost."""
+    assert nested(name, 500) == {name: told(nested(name, 500))[name]}
+
+
+def test_calls_nested_in_functions_are_kept():
+    """A tool call inside a function inside a tool call has no end that would matter."""
+    delta: dict[str, Any] = {"name": "end"}
+    for _ in range(200):
+        delta = {"tool_calls": [{"index": 0, "function": delta}]}
+    assert b'"name":"end"' in json.dumps(told(delta), separators=(",", ":")).encode()
+
+
+def test_a_known_id_without_index_goes_on_with_its_call():
+    """New ids stand behind the highest index, and a known one finds its place again."""
+    deltas = [{"index": 4, "id": "a"}, {"id": "b"}, {"id": "a", "type": "function"}]
+    message = told(*({"tool_calls": [delta]} for delta in deltas))
+    assert [{"id": "a", "type": "function"}, {"id": "b"}] == message["tool_calls"]
+
+
+def test_placing_a_call_looks_at_no_other_call():
+    """A search among the calls would make a stream of many calls without index quadratic."""
+
+    class Unsearched(_Calls):
+        def __iter__(self):
+            raise AssertionError("the calls were searched")
+
+        items = values = __iter__
+
+    calls = Unsearched()
+    for made in "abcab":
+        _add_calls(calls, [{"id": made}], 0)
+    assert [0, 1, 2] == [at for at in range(5) if at in calls]

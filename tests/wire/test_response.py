@@ -126,9 +126,10 @@ def answer(message=None, finish="stop", **more):
     return {"choices": [{"index": 0, "message": said, "finish_reason": finish}], **more}
 
 
-def judged(data, endpoint="chat/completions") -> str | None:
+def judged(data, endpoint="chat/completions", body=None) -> str | None:
     """The code of the error that a body with status 200 is, None for an answer."""
-    call = Call(endpoint=endpoint, trail=Trail("req_1", lambda: 0.0), attempt=Attempt(1, Target(), 0.0))
+    attempt = Attempt(1, Target(), 0.0)
+    call = Call(endpoint=endpoint, body=body or {}, trail=Trail("req_1", lambda: 0.0), attempt=attempt)
     raw = data if isinstance(data, bytes) else orjson.dumps(data)
     try:
         whole = whole_answer(raw, call, {}, plain=True, wall=lambda: 0.0)
@@ -160,6 +161,13 @@ def judged(data, endpoint="chat/completions") -> str | None:
         (answer(), "empty_reply"),
         (answer({"content": None}, None), "empty_reply"),
         (answer({"content": "cut o"}, None), "stream_broken"),
+        (answer({"content": "Hi"}, 5), "stream_broken"),
+        (answer({"content": "Hi"}, True), "stream_broken"),
+        (answer({"content": 1}), "empty_reply"),
+        (answer({"content": {"a": 1}}), "empty_reply"),
+        (answer({"content": [None]}), "empty_reply"),
+        (answer({"content": [{}]}), "empty_reply"),
+        (answer({"content": [{"type": "text", "text": ""}]}), "empty_reply"),
         ({"choices": []}, "empty_reply"),
         ({"choices": [None]}, "empty_reply"),
         ({"choices": ["nonsense", {"message": "nonsense"}]}, "empty_reply"),
@@ -209,6 +217,36 @@ def test_an_answer_that_breaks_off_keeps_what_was_said():
 def test_other_endpoints_must_hold_their_data(endpoint, data, expected):
     """An empty list is an answer only where it can be one."""
     assert expected == judged(data, endpoint)
+
+
+@pytest.mark.parametrize("content", [1, True, {"a": 1}, [None], [{}], [""]])
+def test_a_content_that_holds_no_words_says_nothing(content):
+    """In a stream it commits nobody, but what stands beside it still speaks."""
+    assert ("", False) == seen(chunk({"content": content}))[:2]
+    assert seen(chunk({"content": content, "tool_calls": TOOL}))[1]
+    assert seen(chunk({"content": [{"type": "text", "text": "Hi"}]}))[1]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "asked", "expected"),
+    [
+        ([{"embedding": [0.1]}] * 2, ["a", "b"], None),
+        ([{"embedding": "AAAA"}], "a", None),
+        ([{"embedding": [0.1]}], [1, 2, 3], None),
+        ([{"embedding": [0.1]}], ["a", "b"], "server_error"),
+        ([{"embedding": [0.1]}] * 2, ["a"], "server_error"),
+        ([{"embedding": []}], ["a"], "server_error"),
+        ([{"embedding": ""}], ["a"], "server_error"),
+        ([{"index": 0}], ["a"], "server_error"),
+        ([None], ["a"], "server_error"),
+        ("x", ["a"], "server_error"),
+        (5, ["a"], "server_error"),
+        ([], ["a"], "empty_reply"),
+    ],
+)
+def test_each_text_must_have_its_embedding(vectors, asked, expected):
+    """A list of token numbers is one text; what is no vector, or is missing, is no answer."""
+    assert expected == judged({"data": vectors}, "embeddings", {"input": asked})
 
 
 @given(JSON)
