@@ -24,14 +24,16 @@ from orrouter.wire.sse import SSEDecoder, SSETooLarge
 
 MALFORMED_MAX: Final = 3
 """Events without JSON that a stream may hold and still be believed."""
+EVENTS_MAX: Final = 500_000
+"""Events that one stream may have: some times the longest answer that any model writes, token by token."""
 
 
 class StreamReader:
     """Reads one stream. After each `feed`: `error` is set when it broke, `done` when nothing more is needed."""
 
     __slots__ = (
-        "_attempt", "_closed", "_decoder", "_flows", "_halves", "_headers", "_held", "_last", "_open", "_origin",
-        "_plain", "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
+        "_attempt", "_closed", "_decoder", "_events", "_flows", "_halves", "_headers", "_held", "_last", "_open",
+        "_origin", "_plain", "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +60,7 @@ class StreamReader:
         """What was said last, but for plain words."""
         self._usage: Mapping[str, Any] | None = None
         self._origin = self._flows = False
+        self._events = 0
         self.said = self.finished = self.done = self.last_slow = False
         self.error: UpstreamError | None = None
 
@@ -99,6 +102,11 @@ class StreamReader:
 
     def _take(self, payloads: list[bytes]) -> list[Event]:
         events: list[Event] = []
+        self._events += len(payloads)
+        if self._events > EVENTS_MAX:
+            self.error = self._broken(f"the stream has more than {EVENTS_MAX} events")
+            self.error.again = "no"
+            return events
         loads = orjson.loads
         for payload in payloads:
             try:

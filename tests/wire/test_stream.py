@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orrouter.core.call import Attempt, Target
 from orrouter.wire.fold import fold
-from orrouter.wire.stream import MALFORMED_MAX, StreamReader
+from orrouter.wire.stream import EVENTS_MAX, MALFORMED_MAX, StreamReader
 
 BODIES = Path(__file__).parents[1] / "data" / "error_bodies.jsonl"
 ROWS = {row["kind"]: row for row in map(orjson.loads, BODIES.read_bytes().splitlines()) if row["stream"]}
@@ -404,3 +404,12 @@ def test_what_may_cost_on_its_own_is_not_surely_free():
     """With plugins or server tools an error body proves nothing about money."""
     free, dear = read(ERRORS["bare"])[1].error, read(ERRORS["bare"], plain=False)[1].error
     assert ("no", "maybe") == (free.billed, dear.billed)
+
+
+def test_a_stream_of_endless_events_is_left():
+    """Each is small, and together they would fill the memory; the answer is broken and not asked for again."""
+    reader = StreamReader(Attempt(1, Target(), 0.0))
+    first = reader.feed(said("Hi"))
+    more = reader.feed(b"data: {}\n\n" * EVENTS_MAX)
+    error = reader.error
+    assert (1, [], "stream_broken", "no") == (len(first), more, error.code, error.again)
