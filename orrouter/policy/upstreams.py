@@ -19,7 +19,7 @@ from orrouter.middleware.base import Size
 from orrouter.policy.load import Document, KeyPath
 from orrouter.policy.scalars import Missing
 from orrouter.policy.validation import validate
-from orrouter.transport.base import Upstream
+from orrouter.transport.base import CLOSED_HEADERS, Upstream
 
 UNSET_URL: Final = "https://unset.invalid"
 """Stands for a base_url whose variable is not set: a policy can be looked at without its environment, not built."""
@@ -29,13 +29,6 @@ _WHO: Final = re.compile(r"\s*(?:[^/?#@]*//)?[^/?#]*@")
 """An address with a name or a password before its host, whatever else is wrong with it."""
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What RFC 9110 calls a token."""
-CLOSED_HEADERS: Final = frozenset(
-    {
-        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
-        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-    }
-)  # fmt: skip
-"""Headers that no policy may set: the transport writes them, and a second one would break its requests."""
 
 
 def _price(text: str) -> str:

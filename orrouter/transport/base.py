@@ -17,11 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from orrouter.core.call import Call, Dialect
 from orrouter.core.reply import Reply
 from orrouter.core.secret import Secret
+
+CLOSED_HEADERS: Final = frozenset(
+    {
+        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
+        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
+"""Headers that neither a call nor a policy may set: the transport writes them, a second one would break a request."""
 
 KeySource = Secret | Callable[[], str] | None
 

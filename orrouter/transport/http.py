@@ -23,7 +23,7 @@ from orrouter.core.clock import Clock, Cuts, LoopClock
 from orrouter.core.completion import Completion
 from orrouter.core.errors import EmptyReply, PolicyError, RouterError
 from orrouter.core.reply import EventStream, Reply
-from orrouter.transport.base import Upstream
+from orrouter.transport.base import CLOSED_HEADERS, Upstream
 from orrouter.transport.exchange import Exchange
 from orrouter.transport.keys import Keys
 from orrouter.transport.sending import READ_BUFFER, connector, sender
@@ -176,7 +176,7 @@ class _Road:
         keys = self._keys
         if keys.fixed and not call.headers:
             return None
-        headers = _Headers((name, value) for name, value in call.headers.items() if name.lower() not in _OURS)
+        headers = _Headers((name, value) for name, value in call.headers.items() if name.lower() not in CLOSED_HEADERS)
         if not keys.fixed:
             headers[hdrs.AUTHORIZATION] = keys.bearer()
         return headers
@@ -187,15 +187,6 @@ class _Headers(dict[str, str]):
 
     def __repr__(self) -> str:
         return f"<headers {', '.join(self)}>"
-
-
-_OURS: Final = frozenset(
-    {
-        "accept-encoding", "authorization", "connection", "content-length", "content-type", "cookie", "expect", "host",
-        "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-    }
-)  # fmt: skip
-"""Headers that a call may not set: they are the transport's."""
 
 
 def _prepared(upstream: Upstream, keys: Keys) -> CIMultiDict[str]:

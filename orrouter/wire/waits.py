@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orrouter.wire.words import mapping
+
 LONGEST = 86_400.0
 """Seconds: a longer wish is taken for this, so that one absurd header cannot close a target for ever."""
 
@@ -34,7 +36,7 @@ def wait_hint(headers: Mapping[str, str], error: object = None, *, now: float | 
     of the answer goes before what the body says, a wish to wait before the reset of a counter. Without the
     clock, dates and resets say nothing.
     """
-    for wish in _wishes(headers, _mapping(error), now):
+    for wish in _wishes(headers, mapping(error), now):
         if wish is not None and wish >= 0:
             return min(wish, LONGEST)
     return None
@@ -62,8 +64,8 @@ def _look(headers: Mapping[Any, object], name: str) -> object:
 
 def _wishes(headers: Mapping[str, object], error: Mapping[str, object], now: float | None) -> Iterator[float | None]:
     """Every hint, best first."""
-    metadata, availability = _mapping(error.get("metadata")), _mapping(error.get("availability"))
-    mirrored = _mapping(metadata.get("headers"))
+    metadata, availability = mapping(error.get("metadata")), mapping(error.get("availability"))
+    mirrored = mapping(metadata.get("headers"))
     yield from _retry_after(headers, now)
     yield _number(metadata.get("retry_after_seconds"))
     yield _number(metadata.get("retry_after_seconds_raw"))
@@ -120,7 +122,3 @@ def _date(text: str) -> float | None:
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
