@@ -10,7 +10,7 @@ class is decided in `wire/faults.py` and nowhere else; what is then done is deci
     ├── Refused                     we said no: nothing was sent
     │   ├── BudgetExceeded  CostCapExceeded          too dear; a cheaper target may fit
     │   ├── CircuitOpen  CoolingDown  LimitReached   not now; another target may serve
-    │   └── ModelNotAllowed  MissingTag  LedgerUnavailable
+    │   └── ModelNotAllowed  MissingTag  LedgerUnavailable  Unpriced
     ├── UpstreamError               the far end, or the road to it, failed
     │   ├── Transient               the same request may succeed later or elsewhere
     │   │   ├── RateLimited  Overloaded  UpstreamTimeout  ConnectionFailed
@@ -125,15 +125,29 @@ class Refused(RouterError):
 
 
 class BudgetExceeded(Refused):
-    """An account has no room for the worst case of this request."""
+    """An account has no room for the worst case of this request; sums in nano-USD.
+
+    `account` and `period` name the window with the least room; `resets_at` in unix seconds, None for a lifetime.
+    """
 
     code, http_status, onward = "budget_exceeded", 402, "cheaper"
+    account = period = ""
+    limit = remaining = needed = 0
+    resets_at: float | None = None
 
 
 class CostCapExceeded(Refused):
-    """The call's own cap has no room for the worst case of this request."""
+    """The call's own cap has no room for the worst case of this request; sums in nano-USD."""
 
-    code, http_status, onward = "cost_cap_exceeded", 402, "cheaper"
+    code, http_status = "cost_cap_exceeded", 402
+    onward: Onward = "cheaper"
+    cap = remaining = needed = 0
+
+
+class Unpriced(Refused):
+    """Under a limit, the worst case of this request at this target cannot be known: a price or a field is unknown."""
+
+    code, http_status, onward = "unpriced", 400, "always"
 
 
 class CircuitOpen(Refused):
@@ -383,17 +397,3 @@ def descendants(kind: type[RouterError] = RouterError) -> Iterator[type[RouterEr
     yield kind
     for child in kind.__subclasses__():
         yield from descendants(child)
-
-
-def outcome_of(error: BaseException | None) -> str:
-    """How something ended: `ok`, the code of an error, `left` when nobody read on, else `cancelled`.
-
-    An error that is none of ours (a layer or a watcher is broken) counts as `router_error`.
-    """
-    if error is None:
-        return "ok"
-    if isinstance(error, RouterError):
-        return error.code
-    if isinstance(error, Exception):
-        return RouterError.code
-    return "left" if isinstance(error, GeneratorExit) else "cancelled"

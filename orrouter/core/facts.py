@@ -30,7 +30,7 @@ class CallStarted(Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class CallEnded(Fact):
-    """A call is over. `outcome` is `ok` or the code of its error; `cost_nano` in nano-USD, None if unknown."""
+    """A call is over. `outcome` is `ok` or the code of its error; `cost_nano` of its last try, None if unknown."""
 
     outcome: str
     attempts: int
@@ -172,6 +172,89 @@ class EventsSkipped(Fact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokensClamped(Fact):
+    """A limit left room for fewer tokens than were asked for: so many were sent as `max_tokens`."""
+
+    model: str
+    asked: int
+    max_tokens: int
+    room_nano: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldTaken(Fact):
+    """The worst case of a try was held in every account and cap; `estimate` says why it is no proof, if so."""
+
+    model: str
+    hold: str
+    held_nano: int
+    accounts: tuple[str, ...]
+    estimate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldSettled(Fact):
+    """The cost of a try is known: `provenance` is `billed`, `computed` or `free` (nothing was sent or billed)."""
+
+    model: str
+    hold: str
+    held_nano: int
+    cost_nano: int
+    provenance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldSuspended(Fact):
+    """Nobody knows what a try cost: its worst case stays charged until it is reconciled."""
+
+    model: str
+    hold: str
+    held_nano: int
+    reason: str
+    generation_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldExceeded(Fact):
+    """A try cost more than was held for it: a price or a bound was broken upstream."""
+
+    model: str
+    provider: str | None
+    hold: str
+    held_nano: int
+    cost_nano: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetThresholdPassed(Fact):
+    """An account passed a soft threshold of a window, told once: so many percent of its limit."""
+
+    account: str
+    period: str
+    percent: int
+    charged_nano: int
+    limit_nano: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerBypassed(Fact):
+    """The ledger could not be asked and the policy says fail_open: the call went on without a hold."""
+
+    model: str
+    hold: str
+    held_nano: int
+    accounts: tuple[str, ...]
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerTroubled(Fact):
+    """Something is wrong with the ledger that refuses no call: its clock was set back."""
+
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpellingTranslated(Fact):
     """A request used a spelling that the upstream has since changed."""
 
@@ -195,6 +278,27 @@ class CatalogKept(Fact):
 
 
 @dataclass(frozen=True, kw_only=True)
+class HoldReconciled(Fact):
+    """A try whose cost was unknown is settled. `provenance`: `reconciled`, `bounded` or `written_off`."""
+
+    hold: str
+    upstream: str
+    model: str
+    held_nano: int
+    cost_nano: int
+    provenance: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconcileFailed(Fact):
+    """An upstream, or the ledger (then `upstream` is empty), could not be asked about unknown costs."""
+
+    upstream: str
+    error: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyReloaded(Fact):
     """The router took a changed policy."""
 
@@ -203,7 +307,12 @@ class PolicyReloaded(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try as it stands in the record. Times are seconds since the call began; `cost_nano` in nano-USD."""
+    """One try as it stands in the record. Times are seconds since the call began, amounts nano-USD.
+
+    `provenance` says how the cost is known: `billed` by the upstream, `computed` from the usage, `free` (nothing was
+    sent or billed), `unknown` (the worst case stays held). `held_nano` is that worst case, None under no limit;
+    `estimate` says why it is no proof, if so.
+    """
 
     number: int
     upstream: str
@@ -219,6 +328,9 @@ class AttemptRecord:
     finish_reason: str | None
     usage: dict[str, Any] | None
     cost_nano: int | None
+    provenance: str = ""
+    held_nano: int | None = None
+    estimate: str = ""
 
     @property
     def duration_s(self) -> float | None:
@@ -245,6 +357,12 @@ class Record:
     def skipped(self) -> tuple[TargetSkipped, ...]:
         """The targets that were not asked, each with its reason."""
         return tuple(fact for fact in self.facts if isinstance(fact, TargetSkipped))
+
+    @property
+    def cost_nano(self) -> int | None:
+        """What the whole call cost, tries that failed included; None where a try's cost is unknown."""
+        costs = [attempt.cost_nano if attempt.provenance else 0 for attempt in self.attempts]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     @property
     def waited_s(self) -> float:

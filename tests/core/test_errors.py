@@ -29,8 +29,8 @@ from orrouter.core.errors import (
     Transient,
     UpstreamError,
     descendants,
-    outcome_of,
 )
+from orrouter.core.outcome import outcome_of
 
 KINDS = list(descendants())
 CODES = re.compile(r"[a-z]+(_[a-z]+)*")
