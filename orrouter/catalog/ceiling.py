@@ -1,0 +1,188 @@
+"""The worst case of one request at one price: what to hold, and the caps that make sure it costs no more.
+
+Law: pure; it puts together what the modules beside it count and price. Nobody's money is looked at here.
+
+The bound is a proof where `Ceiling.estimate` is empty, under these conditions: the upstream honours `max_tokens` and
+`provider.max_price`; what an endpoint takes on top of its plain rates (a longer prompt, writing to a cache, thinking)
+is no larger than listed with the headroom; a template adds no more than the constants of `weight.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+from orrouter.catalog.bounds import UNKNOWN_PRICE, Bounds, Unbounded
+from orrouter.catalog.case import ATTO_A_NANO, Case
+from orrouter.catalog.extras import of_slug
+from orrouter.catalog.fields import CHAT, EMBED, TEXT, Asked, length_of, little, read
+from orrouter.catalog.held import rates_of
+from orrouter.catalog.model import Model
+from orrouter.catalog.price import Price
+from orrouter.catalog.weight import Weight
+
+__all__ = ["ENDLESS", "Bounds", "Ceiling", "Unbounded", "ceiling"]
+
+ENDLESS: Final = 1 << 62
+"""As `affordable`: a token more costs nothing."""
+SHORTEST: Final = 16
+"""Some providers answer a smaller `max_tokens` as if it were this. Source: OpenRouter's API reference."""
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+_NO_MODELS: Final[Mapping[str, Model | None]] = {}
+_UNLISTED: Final = Price()
+
+
+class Ceiling(NamedTuple):
+    """The worst case of one request at one price.
+
+    `input_tokens` and `fixed` are upper bounds; `fixed` is nano-USD of everything that does not depend on how many
+    tokens are asked for. `tokens` are asked for or put in, for each of `choices`, at `atto` atto-USD (1e-18) each.
+    `max_price` is to be sent as `provider.max_price`, None where it cannot be. `estimate` says why the bound is no
+    proof; empty: it is.
+    """
+
+    input_tokens: int
+    tokens: int
+    choices: int
+    fixed: int
+    atto: int
+    max_price: Mapping[str, float] | None
+    estimate: str
+
+    @property
+    def rate(self) -> Decimal:
+        """USD for a token of the answer."""
+        return Decimal(self.atto).scaleb(-18)
+
+    def cost(self, tokens: int | None = None) -> int:
+        """Nano-USD, rounded up, for so many tokens of each choice; without a number, for those asked for."""
+        wanted = self.tokens if tokens is None else tokens
+        return self.fixed - (-wanted * self.choices * self.atto // ATTO_A_NANO)
+
+    def affordable(self, room: int) -> int:
+        """The most tokens of each choice that so many nano-USD buy: one more would not fit. Below 0: not even none."""
+        if not self.atto:
+            return ENDLESS if room >= self.fixed else -1
+        return (room - self.fixed) * ATTO_A_NANO // (self.choices * self.atto)
+
+
+def ceiling(
+    body: Mapping[str, Any],
+    endpoint: str,
+    model: Model | None,
+    *,
+    dialect: str,
+    bounds: Bounds,
+    capped: Mapping[str, Any] = _NOTHING,
+    slug: str = "",
+    also: Mapping[str, Model | None] = _NO_MODELS,
+) -> Ceiling:
+    """The worst case of a request. Raises Unbounded when it has none; that says what a policy can do about it.
+
+    `capped` is the caller's own `provider.max_price`: the lower of both is sent and held. `slug` is the model as it is
+    sent, with its suffixes; `also` are the further models of `models`, by slug: the dearest of all is held.
+    """
+    if dialect == "openai":
+        capped = _NOTHING
+    if endpoint == CHAT and not capped and not also:
+        short = _short_way(body, model, slug, dialect, bounds)
+        if short is not None:
+            return short
+    if endpoint not in (CHAT, TEXT, EMBED):
+        raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
+    asked = read(body, endpoint, dialect, bounds)
+    named = {slug or (model.id if model else "the model"): model, **also}
+    rates = [rates_of(_UNLISTED if one is None else one.price, bounds.headroom, capped) for one in named.values()]
+    return _add_up(Case(asked, named, rates, bounds), body, endpoint, dialect)
+
+
+def _add_up(case: Case, body: Mapping[str, Any], endpoint: str, dialect: str) -> Ceiling:
+    asked, writes = case.asked, endpoint != EMBED
+    turns, fees, searched = case.fees(body, dialect)
+    read = case.input(searched=searched)
+    fixed = turns * asked.copies * case.prompt(read)
+    tokens = (asked.tokens or case.default()) if writes else SHORTEST
+    speaks = case.output() * turns if writes else 0
+    fixed += speaks * asked.choices * asked.guessed
+    return Ceiling(
+        input_tokens=read * turns,
+        tokens=tokens if writes else 0,
+        choices=asked.choices,
+        fixed=fees + _nano(fixed) + _shortfall(speaks * asked.choices, tokens),
+        atto=speaks,
+        max_price=case.caps(endpoint) if dialect != "openai" else None,
+        estimate="; ".join(case.doubts(dialect)),
+    )
+
+
+def _nano(atto: int) -> int:
+    return -(-atto // ATTO_A_NANO)
+
+
+def _shortfall(rate: int, tokens: int) -> int:
+    """Nano-USD by which the shortest answer costs more than so many tokens, at atto-USD a token."""
+    return _nano(rate * SHORTEST) - _nano(rate * tokens) if tokens < SHORTEST else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The ceiling of texts alone at one model: a straight line, kept because most requests are on it.
+
+    Atto-USD: `prompt` a token, `request` each, `speaks` a token written; the rest as in the ceiling.
+    """
+
+    model: Model
+    bounds: Bounds
+    prompt: int
+    request: int
+    speaks: int
+    tokens: int
+    max_price: dict[str, float] | None
+    estimate: str
+
+    def ceiling(self, read: int, asked: int | None) -> Ceiling:
+        """The ceiling for a prompt of so many tokens, and an answer of as many as are asked for."""
+        tokens = asked or self.tokens
+        fixed = -(-(read * self.prompt + self.request) // ATTO_A_NANO)
+        if tokens < SHORTEST:
+            fixed += _shortfall(self.speaks, tokens)
+        price = None if self.max_price is None else self.max_price.copy()
+        return Ceiling(read, tokens, 1, fixed, self.speaks, price, self.estimate)
+
+
+def _short_way(body: Mapping[str, Any], model: Model | None, slug: str, dialect: str, bounds: Bounds) -> Ceiling | None:
+    """The ceiling of texts and a length, which most requests are; None for one that asks more."""
+    tokens = None if model is None else little(body)
+    if model is None or tokens is None:
+        return None
+    line = _line_of(model, slug, dialect, bounds)
+    return None if line is None else line.ceiling(tokens, length_of(body))
+
+
+_REMEMBERED: Final = 4096
+_lines: dict[tuple[int, str, str], _Line] = {}
+
+
+def _line_of(model: Model, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
+    """The line of a model under that name, kept by identity; None where its name alone asks for more than words."""
+    key = (id(model), slug, dialect)
+    kept = _lines.get(key)
+    if kept is not None and kept.model is model and kept.bounds is bounds:
+        return kept
+    if of_slug(slug or model.id) != ((), ()):
+        return None
+    rates = rates_of(model.price, bounds.headroom, _NOTHING)
+    case = Case(Asked(Weight()), {slug or model.id: model}, [rates], bounds)
+    prompt, speaks = case.prompt(1) - case.prompt(0), case.output()
+    max_price = case.caps(CHAT) if dialect != "openai" else None
+    line = _Line(
+        model, bounds, prompt, case.prompt(0), speaks, case.default(), max_price,
+        "; ".join(case.doubts(dialect)),
+    )  # fmt: skip
+    if len(_lines) >= _REMEMBERED:
+        _lines.clear()
+    _lines[key] = line
+    return line
