@@ -14,6 +14,8 @@ from pydantic import BaseModel
 
 from orrouter.core import tags
 from orrouter.core.errors import InvalidRequest, PolicyError
+from orrouter.core.limit import Cap, Purse
+from orrouter.core.money import parse_money
 from orrouter.wire.spelling import Spelling, translate, translate_headers, translate_model
 from orrouter.wire.structured import response_format
 
@@ -35,6 +37,7 @@ class Asked(NamedTuple):
     timeout: float | None = None
     """Seconds for the whole call; it can only tighten the policy's total."""
     max_cost: str | None = None
+    """A sum such as `$0.01` for the whole call; beside the caps of a policy, so it can only tighten them."""
     headers: Mapping[str, str] | None = None
     request_id: str | None = None
 
@@ -107,15 +110,21 @@ def _structured(body: dict[str, Any]) -> type[BaseModel] | None:
 def _check(asked: Asked) -> None:
     """What is said beside the body, but for its headers."""
     if asked.max_cost is not None:
-        raise PolicyError(
-            "max_cost is not known yet: limits on money come with a later version", key="max_cost", hint="leave it out"
-        )
+        cap_of(asked.max_cost)
     if asked.timeout is not None and not _is_time(asked.timeout):
         raise InvalidRequest(f"timeout must be a number of seconds above 0, not {_shown(asked.timeout)}")
     if asked.policy is not None and not isinstance(asked.policy, str):
         raise PolicyError(f"policy must be the name of a policy, a text, not {type(asked.policy).__name__}")
     if asked.tags is not None:
         tags.check(asked.tags)
+
+
+def cap_of(max_cost: str) -> Cap:
+    """The purse of one call as its caller sets it. Raises InvalidRequest for what is no sum of money."""
+    try:
+        return Cap(Purse(parse_money(max_cost)), named="max_cost")
+    except (ValueError, AttributeError):
+        raise InvalidRequest(f"max_cost must be a sum of money such as '$0.01', not {max_cost!r}") from None
 
 
 def _is_time(seconds: object) -> bool:
@@ -136,9 +145,7 @@ def _check_headers(headers: object) -> None:
         if not isinstance(value, str) or _CONTROL.search(value):
             raise InvalidRequest(f"the header {name!r} must be one line of text")
         if name.lower() == _MAX_COST:
-            raise PolicyError(
-                f"{name} is not known yet: limits on money come with a later version", key=name, hint="leave it out"
-            )
+            raise InvalidRequest(f"{name} would be sent to an upstream that does not know it: pass max_cost='$0.01'")
 
 
 def warner(warn: Callable[[str], None]) -> Callable[[Spelling], None]:

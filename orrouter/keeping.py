@@ -14,7 +14,7 @@ from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from orrouter.catalog.refresh import Fetch, Refreshed, refresh_forever
+from orrouter.catalog.refresh import Refreshed, refresh_forever
 from orrouter.core.call import Call
 from orrouter.core.errors import RouterError
 from orrouter.core.events import End
@@ -105,7 +105,7 @@ class Keeper:
         self._loop, self._process = _running_loop(), _process()
         if self._background is not None:
             # In a context of its own: the tags of the first call are not those of the background.
-            self._task = self._loop.create_task(self._background(), name="orrouter catalog", context=Context())
+            self._task = self._loop.create_task(self._background(), name="orrouter background", context=Context())
 
     def _check_open(self) -> None:
         if self._closed:
@@ -196,8 +196,16 @@ def _report(message: str, error: Exception) -> None:
         loop.call_exception_handler({"message": message, "exception": error})
 
 
-async def keep_catalog(world: World, fetch: Fetch, tell: Callable[[Fact], None] | None) -> None:
-    """Refresh the world's catalog from the first second on, every hour or so."""
+async def keep_catalog(
+    world: World, fetch: Callable[[str, str | None], Awaitable[Any]], tell: Callable[[Fact], None] | None
+) -> None:
+    """Refresh the world's catalog from the first second on, every hour or so.
+
+    The first upstream that publishes a list is asked; where none does, nobody is. `fetch` takes a path and an upstream.
+    """
+
+    def lister() -> str | None:
+        return next((name for name, one in world.upstreams.items() if one.dialect == "openrouter"), None)
 
     def told(brought: Refreshed | Exception) -> None:
         if tell is None:
@@ -207,11 +215,13 @@ async def keep_catalog(world: World, fetch: Fetch, tell: Callable[[Fact], None] 
         else:
             tell(CatalogKept(reason=str(brought) or type(brought).__name__))
 
+    if lister() is None:
+        return
     sleep: Callable[[float], Awaitable[None]] = world.clock.sleep
     await sleep(FIRST_REFRESH_S)
     await refresh_forever(
         world.catalog,
-        fetch,
+        lambda path: fetch(path, lister()),
         every=lambda: REFRESH_S * (0.9 + 0.2 * world.random.random()),
         sleep=sleep,
         tell=told,

@@ -1,6 +1,6 @@
-"""Whether a router can do its work now: asked at start-up, before the first caller waits.
+"""Whether a router can do its work now: asked at start-up, and what it has learnt of its upstreams since.
 
-Law: questions to upstreams, and values that tell the answers. Nothing is raised and nothing is mended.
+Law: questions to upstreams and the ledger, and values that tell the answers. Nothing is raised, nothing is mended.
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from typing import Any
 
 from orrouter.core.call import Target
 from orrouter.core.errors import Rejected, RouterError
+from orrouter.ledger.base import Ledger
+from orrouter.ledger.open import MEMORY
+from orrouter.middleware.base import World
+from orrouter.policy.schema import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,54 @@ class Readiness:
 
     def __bool__(self) -> bool:
         return self.ok
+
+
+class Condition:
+    """What a Router knows of its own state."""
+
+    world: World
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        raise NotImplementedError
+
+    async def fetch(self, path: str, upstream: str | None = None, **query: str) -> dict[str, Any]:
+        """The JSON object at a path below an upstream's base URL."""
+        raise NotImplementedError
+
+    def health(self) -> dict[str, dict[str, Mapping[str, Any]]]:
+        """What is known of the far end: gates, breakers, retry budgets, each by its subject."""
+        return self.world.health.show(self.world.clock.now())
+
+    def reset_health(self, subject: str = "") -> int:
+        """Forget what is known of every subject whose name contains `subject`; how many that were."""
+        return self.world.health.reset(subject)
+
+    async def ready(self) -> Readiness:
+        """Ask every upstream that has a key whether it answers and takes the key, and the ledger where one is named.
+
+        Raises nothing: it tells.
+        """
+        named = self.policy.ledger.url != MEMORY
+        return await check_all(self.world.upstreams, self.fetch, self.world.ledger if named else None)
+
+
+async def check_all(
+    upstreams: Mapping[str, Target], fetch: Callable[..., Awaitable[dict[str, Any]]], ledger: Ledger | None
+) -> Readiness:
+    """Ask every upstream that has a key, and the ledger where one is named."""
+    found = await check_upstreams(upstreams, fetch)
+    return found if ledger is None else Readiness((*found.checks, await check_ledger(ledger)))
+
+
+async def check_ledger(ledger: Ledger) -> Check:
+    """Whether the ledger can be asked."""
+    try:
+        await ledger.open()
+    except RouterError as error:
+        return Check("ledger", False, error.message)
+    return Check("ledger", True, "can be asked")
 
 
 async def check_upstreams(

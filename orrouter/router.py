@@ -6,6 +6,7 @@ pipeline. How a call is treated is said by the policy, and done in the layers.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 import warnings
@@ -16,7 +17,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl
 
-from orrouter.asking import Asked, Wish, read_wish, warner
+from orrouter.accounts import Accounts, ledger_of, reconciler_of
+from orrouter.asking import Asked, Wish, cap_of, read_wish, warner
 from orrouter.core import tags as tagging
 from orrouter.core.call import ALL, Call, Target, Trail, new_request_id
 from orrouter.core.clock import Clock, Cuts, LoopClock
@@ -26,6 +28,7 @@ from orrouter.core.facts import Fact, PolicyReloaded, SpellingTranslated
 from orrouter.core.pipeline import Handler, Pipeline
 from orrouter.core.reply import EventStream, Reply
 from orrouter.keeping import Keeper, guarded, keep_catalog
+from orrouter.ledger.base import Ledger
 from orrouter.lookups import Lookups
 from orrouter.middleware.base import World
 from orrouter.middleware.deadline import before_deadline
@@ -35,7 +38,7 @@ from orrouter.policy.env import FILE, default_model, policy_from_env
 from orrouter.policy.hints import nearest
 from orrouter.policy.load import load_file
 from orrouter.policy.schema import Policy, read_policy
-from orrouter.readiness import Readiness, check_upstreams
+from orrouter.readiness import Condition
 from orrouter.transport.base import Transport
 from orrouter.wire.structured import parse
 
@@ -52,12 +55,13 @@ class OldSpelling(UserWarning):
     """A request used a spelling that OpenRouter has since changed; it was translated."""
 
 
-class Router(Lookups):
+class Router(Lookups, Accounts, Condition):
     """Calls LLMs as a policy says. Build one per process and event loop, and share it: calls may run side by side.
 
     `async with Router.from_file("config/default.yaml") as router:`
 
-    `transport`, `clock` and `random` are the door for tests; `on_fact` is called with every fact as it happens.
+    `transport`, `clock`, `random` and `ledger` are the door for tests; `on_fact` is called with every fact as it
+    happens.
     """
 
     def __init__(
@@ -68,12 +72,17 @@ class Router(Lookups):
         clock: Clock | None = None,
         random: Random | None = None,
         on_fact: Listener | None = None,
+        ledger: Ledger | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._env = os.environ if env is None else env
         self._given, self._on_fact = transport, None if on_fact is None else guarded(on_fact)
-        self.world = World(clock=clock or LoopClock(), random=random or Random())
-        self._keeper = Keeper(self._refresh if transport is None else None)
+        clock = clock or LoopClock()
+        self.world = World(
+            clock=clock, random=random or Random(), ledger=ledger or ledger_of(policy, clock, self._on_fact)
+        )
+        self._reconciler = reconciler_of(lambda: self.policy, self.world, self.fetch, self._on_fact)
+        self._keeper = Keeper(self._background if transport is None else None)
         self._cuts = Cuts()
         self._warn = warner(_warn_caller)
         self._targets: dict[str, Target] = {}
@@ -194,6 +203,8 @@ class Router(Lookups):
             streamed=streamed,
             buffer=1 if streamed else ALL,
         )
+        if asked.max_cost is not None:
+            call = call.charge(cap_of(asked.max_cost))
         return call, pipeline
 
     def _target(self, model: str) -> Target:
@@ -241,18 +252,6 @@ class Router(Lookups):
 
     # --- the router itself ------------------------------------------------------------------------------
 
-    def health(self) -> dict[str, dict[str, Mapping[str, Any]]]:
-        """What is known of the far end: gates, breakers, retry budgets, each by its subject."""
-        return self.world.health.show(self.world.clock.now())
-
-    def reset_health(self, subject: str = "") -> int:
-        """Forget what is known of every subject whose name contains `subject`; how many that were."""
-        return self.world.health.reset(subject)
-
-    async def ready(self) -> Readiness:
-        """Ask every upstream that has a key whether it answers and takes the key. Raises nothing: it tells."""
-        return await check_upstreams(self.world.upstreams, self.fetch)
-
     def reload(self, path: str | os.PathLike[str] | None = None) -> None:
         """Take a changed policy. Health stays; calls under way end as they began.
 
@@ -261,7 +260,12 @@ class Router(Lookups):
         file = self._built.policy.document.file if path is None else path
         if path is None and file in (FILE, CODE):
             raise PolicyError("this Router's policy was read from no file", hint="name one: router.reload(path)")
-        self._built = self._build(read_policy(load_file(file, env=self._env)))
+        changed = read_policy(load_file(file, env=self._env))
+        if changed.ledger != self.policy.ledger:
+            raise changed.document.error(
+                ("ledger",), "the ledger of a running Router cannot be changed", hint="build a new Router"
+            )
+        self._built = self._build(changed)
         if self._on_fact is not None:
             self._on_fact(PolicyReloaded(file=str(file)))
 
@@ -284,14 +288,9 @@ class Router(Lookups):
         """The policy in force."""
         return self._built.policy
 
-    async def _refresh(self) -> None:
-        """Keep the catalog fresh from the first upstream that publishes a list; a task of the keeper."""
-
-        def lister() -> str | None:
-            return next((name for name, one in self.world.upstreams.items() if one.dialect == "openrouter"), None)
-
-        if lister() is not None:
-            await keep_catalog(self.world, lambda path: self.fetch(path, lister()), self._on_fact)
+    async def _background(self) -> None:
+        """What lives beside the calls; a task of the keeper."""
+        await asyncio.gather(keep_catalog(self.world, self.fetch, self._on_fact), self._reconciler.run())
 
     async def __aenter__(self) -> Self:
         return self
@@ -307,6 +306,7 @@ class Router(Lookups):
         A call that is still under way then fails with a RouterError. May be repeated.
         """
         await self._keeper.close(drain)
+        await self.world.ledger.aclose()
 
 
 def _timed(pipeline: Pipeline, cuts: Cuts) -> Pipeline:

@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError
+from decimal import Decimal
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from orrouter.catalog.model import Endpoint, Model
     from orrouter.core.completion import Completion
     from orrouter.core.events import Event
+    from orrouter.core.limit import Period
     from orrouter.core.reply import EventStream, Reply
+    from orrouter.ledger.base import Balance, Line
+    from orrouter.policy.explain import Candidate
     from orrouter.policy.schema import Policy
     from orrouter.readiness import Readiness
 
@@ -262,6 +266,28 @@ class Router:
     def key(self) -> dict[str, Any]:
         """Limits and usage of the key, in USD."""
         return self.run(self.inner.key())
+
+    # --- money --------------------------------------------------------------------------------------------
+
+    def estimate(self, messages: Messages, **asked: Any) -> tuple[Candidate, ...]:
+        """The most that a call may cost at each target it could be sent to; nothing is sent."""
+        return self.inner.estimate(messages, **asked)
+
+    def balances(self, account: str) -> tuple[Balance, ...]:
+        """Every window of an account that has a limit, in nano-USD."""
+        return self.run(self.inner.balances(account))
+
+    def remaining(self, account: str) -> dict[Period, Decimal]:
+        """USD that an account may still spend in each of its windows."""
+        return self.run(self.inner.remaining(account))
+
+    def set_limit(self, account: str, **limits: str | None) -> None:
+        """Change limits of an account from now on: `set_limit("org", day="$100")`; None: as the policy says."""
+        self.run(self.inner.set_limit(account, **limits))
+
+    def spend(self, since: float = 0.0, until: float = float("inf")) -> tuple[Line, ...]:
+        """What was paid in hours that begin in `[since, until)`, unix seconds."""
+        return self.run(self.inner.spend(since, until))
 
     # --- the router itself ------------------------------------------------------------------------------
 

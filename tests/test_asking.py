@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel
 
-from orrouter.asking import Asked, Wish, read_wish, warner
+from orrouter.asking import Asked, Wish, cap_of, read_wish, warner
 from orrouter.core.errors import InvalidRequest, PolicyError
 from orrouter.wire.spelling import Spelling
 
@@ -90,13 +90,24 @@ def test_what_is_of_the_wrong_type_is_told_in_words(asked, error, told):
     assert told == caught.value.message
 
 
-@pytest.mark.parametrize(
-    "asked", [Asked(max_cost="$0.01"), Asked(headers={"X-Max-Cost": "0.01"}), Asked(headers={"x-max-cost": "0"})]
-)
-def test_a_limit_on_money_is_refused_while_there_is_none(asked):
-    """Dropping it silently would look like a limit and be none."""
-    with pytest.raises(PolicyError, match="not known yet"):
-        wish(asked)
+@pytest.mark.parametrize("name", ["X-Max-Cost", "x-max-cost"])
+def test_a_header_that_looks_like_a_limit_is_refused(name):
+    """No upstream knows it: sent on, it would look like a limit and be none."""
+    with pytest.raises(InvalidRequest, match=r"pass max_cost='\$0.01'"):
+        wish(Asked(headers={name: "0.01"}))
+
+
+@pytest.mark.parametrize("sum_", ["0.01", "$", "$-1", "1 cent", "", 0.01, True])
+def test_a_cap_that_is_no_sum_is_refused(sum_):
+    """A number without its unit could be dollars or cents."""
+    with pytest.raises(InvalidRequest, match="max_cost must be a sum of money"):
+        wish(Asked(max_cost=sum_))
+
+
+def test_a_callers_cap_is_a_purse():
+    """As large as he says, and named so in the error."""
+    cap = cap_of("$0.01")
+    assert (10_000_000, "max_cost", "clamp") == (cap.purse.amount, cap.named, cap.when_short)
 
 
 def test_a_stream_is_not_asked_for_in_the_body():

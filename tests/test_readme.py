@@ -123,7 +123,10 @@ def test_there_is_a_readme_with_examples():
 
 @pytest.mark.parametrize("section", sections())
 def test_the_examples_of_a_section_run(section, place):
-    """In their order and in the same names, against a fake upstream."""
+    """In their order and in the same names, against a fake upstream, under the section's own policy if it has one."""
+    for policy in policies():
+        if policy.section == section:
+            (place / "policy.yaml").write_text(policy.text, encoding="utf-8")
     names: dict[str, object] = {"__name__": "readme"}
     for block in blocks("python"):
         if block.section == section and block.runs:
@@ -148,7 +151,8 @@ def commands() -> set[str]:
     """What `orrouter` can be asked."""
     from orrouter.cli.app import app
 
-    return {info.name or info.callback.__name__ for info in app.registered_commands}
+    groups = {group.name or group.typer_instance.info.name for group in app.registered_groups}
+    return groups | {info.name or info.callback.__name__ for info in app.registered_commands}
 
 
 def named_commands(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from orrouter.core.errors import (
     RouterError,
     ServerError,
     StreamBroken,
+    Unpriced,
 )
 from orrouter.core.facts import CallStarted, Fact, PolicyReloaded, SpellingTranslated
 from orrouter.policy.code import policy_in_code
@@ -426,11 +427,11 @@ async def test_a_timeout_that_is_none_is_refused(timeout):
 
 
 @virtual
-async def test_a_limit_on_money_is_refused_and_never_ignored():
-    """Until there are limits, naming one is an error that says so."""
+async def test_a_callers_cap_is_kept_without_one_in_the_policy():
+    """What nobody can price is refused under it, and nothing is sent."""
     far = ScriptedTransport({"a/b": "hi"})
     async with over(far) as router:
-        with pytest.raises(PolicyError, match="max_cost is not known yet.*leave it out"):
+        with pytest.raises(Unpriced, match="unknown_price"):
             await router.chat(HELLO, model="a/b", max_cost="$0.01")
     assert [] == far.models
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Self, TypeVar, cast
 
+from orrouter.core.cost import said_cost
 from orrouter.core.errors import RouterError
 from orrouter.core.facts import AttemptRecord, Fact, Record
-from orrouter.core.money import nano
+from orrouter.core.limit import Limit
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Fact)
@@ -59,16 +60,13 @@ class Clocks:
     attempt: float | None = None
 
 
-NONSENSE_USD = 10**9
-"""A cost of so much for one answer is a mistake of the upstream: then it has not said."""
-
-
 class Attempt:
-    """One try at one target. The transport writes what happened; instants are loop time."""
+    """One try at one target. The transport writes what happened, the money gate what it cost; times are the loop's."""
 
     __slots__ = (
-        "began", "ended", "error", "finish_reason", "first_token", "generation_id", "malformed", "model",
-        "number", "outcome", "phase", "provider", "status", "target", "usage",
+        "_generation_id", "began", "ended", "error", "estimate", "finish_reason", "first_token", "held", "malformed",
+        "model", "number", "on_named", "outcome", "phase", "provenance", "provider", "settled", "status", "target",
+        "tokens", "usage",
     )  # fmt: skip
 
     def __init__(self, number: int, target: Target, began: float) -> None:
@@ -78,7 +76,9 @@ class Attempt:
         self.model: str = target.model
         """The model that answered, which is the one that is billed."""
         self.provider: str | None = None
-        self.generation_id: str | None = None
+        self._generation_id: str | None = None
+        self.on_named: Callable[[str], None] | None = None
+        """Told the generation's id as soon as it is known."""
         self.first_token: float | None = None
         self.ended: float | None = None
         self.outcome = "open"
@@ -86,18 +86,36 @@ class Attempt:
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
         self.malformed = 0
+        self.held: int | None = None
+        """What was held for its worst case, in nano-USD; None: it was under no limit."""
+        self.settled: int | None = None
+        """What it cost in nano-USD, as the money gate found; None: not known (yet), or under no limit."""
+        self.provenance = ""
+        """How its cost is known: `billed`, `computed`, `free` or `unknown`; empty while it is open."""
+        self.estimate = ""
+        """Why the hold is no proof but an estimate; empty where it is one."""
+        self.tokens: int | None = None
+        """To how many tokens a limit cut the answer; None: to none."""
+
+    @property
+    def generation_id(self) -> str | None:
+        """What `GET /generation?id=` asks for."""
+        return self._generation_id
+
+    @generation_id.setter
+    def generation_id(self, made: str) -> None:
+        if self.on_named is not None and made != self._generation_id:
+            self.on_named(made)
+        self._generation_id = made
 
     @property
     def cost(self) -> int | None:
-        """What the upstream says it charged, in nano-USD; None: it has not said."""
-        cost = self.usage.get("cost") if self.usage else None
-        if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < float("inf"):
-            return None
-        return nano(cost) if cost < NONSENSE_USD else None
+        """What it cost, in nano-USD: as settled, else as the upstream said; None: unknown."""
+        return said_cost(self.usage) if self.settled is None else self.settled
 
     def record(self, began: float) -> AttemptRecord:
         """The try as a frozen value, its times counted from `began`."""
-        error = self.error
+        error, cost = self.error, self.cost
         return AttemptRecord(
             number=self.number,
             upstream=self.target.upstream,
@@ -112,7 +130,10 @@ class Attempt:
             generation_id=self.generation_id,
             finish_reason=self.finish_reason,
             usage=dict(self.usage) if self.usage else None,
-            cost_nano=self.cost,
+            cost_nano=cost,
+            provenance=self.provenance or ("" if cost is None else "billed"),
+            held_nano=self.held,
+            estimate=self.estimate,
         )
 
 
@@ -218,7 +239,7 @@ class Call:
     models: tuple[str, ...] = ()
     target: Target = field(default_factory=Target)
     trail: Trail
-    limits: tuple[Any, ...] = ()
+    limits: tuple[Limit, ...] = ()
     clocks: Clocks = field(default_factory=Clocks)
     deadline: float | None = None
     streamed: bool = False
@@ -230,15 +251,14 @@ class Call:
     def to(self, **changes: Any) -> Self:
         """This call with some fields changed; unknown names are a TypeError."""
         # dataclasses.replace costs ten times as much, and this is walked several times a call.
-        other = object.__new__(type(self))
-        fields = other.__dict__
-        fields.update(self.__dict__)
-        fields.update(changes)
+        fields = self.__dict__ | changes
         if len(fields) != len(self.__dict__):
             raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - self.__dict__.keys()))}")
+        other = object.__new__(type(self))
+        object.__setattr__(other, "__dict__", fields)
         return other
 
-    def charge(self, limit: Any) -> Self:
+    def charge(self, limit: Limit) -> Self:
         """This call with one more who pays."""
         return self.to(limits=(*self.limits, limit))
 

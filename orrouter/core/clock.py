@@ -55,14 +55,15 @@ class Cut:
     by the knife (`Task.uncancel`).
     """
 
-    __slots__ = ("_at", "_before", "_error", "_fired", "_handle", "_loop", "_task")
+    __slots__ = ("_at", "_before", "_error", "_fired", "_handle", "_loop", "_rings", "_task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._error: Callable[[], BaseException] = RuntimeError
-        self._at = 0.0
+        self._at, self._rings = NEVER, NEVER
+        """When to cut, and when the timer rings: never later than that."""
         self._before = 0
         self._fired = False
 
@@ -73,31 +74,31 @@ class Cut:
         """
         self._at = NEVER if instant is None else instant
         self._error = error
-        self._set()
+        if self._at < self._rings:
+            self._set()
         return self
 
     def _set(self) -> None:
-        handle = self._handle
-        if self._at == NEVER or (handle is not None and handle.when() <= self._at):
-            return
-        if handle is not None:
-            handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
+        self._rings = self._at
         self._handle = self._loop.call_at(self._at, self._ring)
 
     def _ring(self) -> None:
-        self._handle = None
+        self._handle, self._rings = None, NEVER
         if self._task is None or self._fired:
             return
         if self._loop.time() < self._at:
-            self._set()
+            if self._at < NEVER:
+                self._set()
         else:
             self._fired = self._task.cancel()
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "a wait needs a task"
         self._task, self._before, self._fired = task, task.cancelling(), False
-        if self._handle is None:
+        if self._at < self._rings:  # It rang before anybody waited.
             self._set()
 
     def __exit__(
@@ -113,14 +114,17 @@ class Cut:
             raise self._error() from None
 
     def rests_in(self, loop: asyncio.AbstractEventLoop | None) -> bool:
-        """Whether nobody waits under it, and it belongs to `loop`."""
-        return self._task is None and self._loop is loop
+        """Whether nobody waits under it, and it belongs to `loop`; what it was to tell is forgotten then."""
+        if self._task is not None or self._loop is not loop:
+            return False
+        self._at, self._error = NEVER, RuntimeError
+        return True
 
     def stop(self) -> None:
         """Take the timer off the loop; the knife may be set again."""
         if self._handle is not None:
             self._handle.cancel()
-            self._handle = None
+            self._handle, self._rings = None, NEVER
 
 
 class Cuts:
@@ -142,7 +146,7 @@ class Cuts:
     def give(self, cut: Cut) -> None:
         """Put a knife back that nobody waits under any more."""
         if len(self._rest) < KEPT and cut.rests_in(self._loop):
-            self._rest.append(cut.at(None, RuntimeError))
+            self._rest.append(cut)
         else:
             cut.stop()
 

@@ -87,9 +87,24 @@ class Completion:
 
     @property
     def cost(self) -> Decimal | None:
-        """USD that the upstream says it charged for this answer; None when it has not said."""
+        """USD that this answer cost, tries that failed before it not included; None when unknown. See `provenance`."""
         cost = self.attempt.cost
         return None if cost is None else usd(cost)
+
+    @property
+    def provenance(self) -> str:
+        """How `cost` is known: `billed` by the upstream, `computed` from the usage, `unknown`."""
+        return self.attempt.provenance or ("unknown" if self.attempt.cost is None else "billed")
+
+    @property
+    def held(self) -> Decimal | None:
+        """USD that were held for the worst case of this answer; None under no limit."""
+        return None if self.attempt.held is None else usd(self.attempt.held)
+
+    @property
+    def clamped(self) -> int | None:
+        """To how many tokens a limit cut this answer, as `max_tokens`; None: to none."""
+        return self.attempt.tokens
 
     @property
     def record(self) -> Record:

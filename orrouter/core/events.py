@@ -1,14 +1,15 @@
 """What a reply is made of: the chunks of a stream, or one whole JSON body.
 
-Law: values that were already parsed, with the raw bytes kept beside them. How bytes become events is
-`wire/response.py`'s; how events become a completion too.
+Law: values, with the raw bytes kept beside them; what a chunk says is read already, the rest is parsed when asked
+for. How bytes become events is `wire/response.py`'s; how events become a completion too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 Json = dict[str, Any]
 
@@ -40,15 +41,16 @@ def _texts(parts: list[Any]) -> Iterator[str]:
 class Chunk:
     """One event of a stream.
 
-    `data` is the parsed object and `raw` its JSON bytes (without `data: `); `text` is what choice 0 says
-    in it; `semantic` tells whether it is more than an envelope: content, reasoning, refusal, tool call,
-    audio, image, or a finish that is an answer by itself.
+    `data` is the parsed object and `raw` its JSON bytes (without `data: `); given None as `data`, they are parsed when
+    asked for. `text` is what choice 0 says in it; `like` an earlier event that it equals but for its text; `semantic`
+    tells whether it is more than an envelope: content, reasoning, refusal, tool call, audio, image, or a finish that
+    is an answer by itself.
     """
 
-    __slots__ = ("data", "failed", "finish_reason", "raw", "semantic", "slow", "text", "usage")
+    __slots__ = ("_data", "failed", "finish_reason", "like", "raw", "semantic", "slow", "text", "usage")
 
-    def __init__(self, raw: bytes, data: Json, text: str = "") -> None:
-        self.raw, self.data, self.text = raw, data, text
+    def __init__(self, raw: bytes, data: Json | None, text: str = "", like: Json | None = None) -> None:
+        self.raw, self._data, self.text, self.like = raw, data, text, like
         self.semantic = text != ""
         self.finish_reason: str | None = None
         self.usage: Mapping[str, Any] | None = None
@@ -56,6 +58,13 @@ class Chunk:
         """True when the event may tell of a failure and has to be judged."""
         self.slow = False
         """True inside a tool call or a reasoning block: silence may last longer there."""
+
+    @property
+    def data(self) -> Json:
+        """The parsed object."""
+        if self._data is None:
+            self._data = orjson.loads(self.raw)
+        return self._data
 
     @property
     def delta(self) -> Json:
@@ -99,8 +108,7 @@ class Whole:
 Event = Chunk | Whole
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a reply ended. `error` None: the upstream said it all; GeneratorExit: it was left unread."""
 
     finish_reason: str | None

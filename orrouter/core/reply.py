@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from orrouter.core.call import ALL, Attempt
@@ -43,7 +42,8 @@ class EventStream:
     """One answer being read.
 
     `async for event in stream`; it ends cleanly only when the upstream said it all, and raises otherwise.
-    `completion` is the whole answer once it has ended; `partial` what was said so far.
+    `completion` is the whole answer once it has ended; `partial` what was said so far. `begun`: events that were
+    read already, when the source was opened.
     """
 
     __slots__ = (
@@ -60,7 +60,7 @@ class EventStream:
         "_watchers",
     )
 
-    def __init__(self, source: Source, fold: Fold) -> None:
+    def __init__(self, source: Source, fold: Fold, begun: Sequence[Event] = ()) -> None:
         self._source, self._fold = source, fold
         self._ready: deque[tuple[Event, int]] = deque()
         self._said: list[Event] = []
@@ -70,6 +70,10 @@ class EventStream:
         self._end: End | None = None
         self._reading = False
         self._loop = asyncio.get_running_loop()
+        if begun:
+            self._take(begun)
+            if source.over:
+                self._ended(None)
 
     def watch(self, look: Look) -> None:
         """Show every event to `look`, also those read already that nobody above has seen yet.
@@ -90,7 +94,7 @@ class EventStream:
                 look(event)
             except Exception as error:
                 assert self._end is not None, "only what is over is shown at once"
-                self._end = replace(self._end, error=_no_clean_end(error))
+                self._end = self._end._replace(error=_no_clean_end(error))
                 break
             shown.append((event, seen + 1))
         self._ready = shown
@@ -113,8 +117,9 @@ class EventStream:
         A break meanwhile is raised here, as if nothing had ever begun.
         """
         have = 0
-        for event, _ in self._ready:
-            have += event.semantic
+        if self._ready:
+            for event, _ in self._ready:
+                have += event.semantic
         while have < events and self._end is None:
             for event in await self._read():
                 have += event.semantic
@@ -145,7 +150,7 @@ class EventStream:
             self._ready.clear()
             end = self._ended(objection)
             if end.error is None:  # The upstream had said it all; for whoever reads it is broken all the same.
-                self._end = replace(end, error=objection)
+                self._end = end._replace(error=objection)
             raise objection from objection.__cause__
 
     def _last_word(self) -> BaseException:
@@ -159,12 +164,12 @@ class EventStream:
         broken.partial = self.partial
         return broken
 
-    async def _read(self) -> list[Event]:
+    async def _read(self) -> Sequence[Event]:
         if self._reading:
             raise RouterError("this stream is being read by another task already: let one read, and hand on")
         self._reading = True
         try:
-            batch = await self._source.read()
+            batch: Sequence[Event] = await self._source.read()
         except BaseException as error:
             self._ended(error)
             if isinstance(error, Exception):
@@ -180,7 +185,7 @@ class EventStream:
             self._ended(None)
         return batch
 
-    def _take(self, batch: list[Event]) -> list[Event]:
+    def _take(self, batch: Sequence[Event]) -> Sequence[Event]:
         """Show a batch to the watchers and put it in hand, up to the event at which one of them objects."""
         watchers = self._watchers
         seen = len(watchers)
@@ -213,14 +218,15 @@ class EventStream:
 
     async def rest(self) -> Completion:
         """Read on to the end and fold the whole answer. Raises what broke it."""
-        try:
-            await self.ahead(ALL)
-        except Exception:
-            self._ready.clear()  # What broke is the whole, and not what stands behind these events.
-            raise
-        if any(seen != len(self._watchers) for _, seen in self._ready):
-            async for _ in self:
-                pass
+        if not self.whole:
+            try:
+                await self.ahead(ALL)
+            except Exception:
+                self._ready.clear()  # What broke is the whole, and not what stands behind these events.
+                raise
+            if any(seen != len(self._watchers) for _, seen in self._ready):
+                async for _ in self:
+                    pass
         self._ready.clear()
         return self.completion
 
@@ -242,6 +248,12 @@ class EventStream:
     def ended(self) -> bool:
         """Whether the upstream is done, however it ended."""
         return self._end is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the upstream has said it all, and everybody who looks has seen it."""
+        end, seen = self._end, len(self._watchers)
+        return end is not None and end.error is None and (not seen or all(by == seen for _, by in self._ready))
 
     @property
     def finish_reason(self) -> str | None:
@@ -320,9 +332,9 @@ class Reply:
         """What `GET /generation?id=` asks for."""
         return self.attempt.generation_id
 
-    async def completion(self) -> Completion:
+    def completion(self) -> Awaitable[Completion]:
         """Read the answer to its end and fold it. Raises what broke it."""
-        return await self.events.rest()
+        return self.events.rest()
 
     def close(self) -> None:
         """Let go of the upstream."""

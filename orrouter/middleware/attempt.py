@@ -9,9 +9,10 @@ from functools import partial
 from typing import ClassVar
 
 from orrouter.core.call import Attempt, Call
-from orrouter.core.errors import Refused, UpstreamError, outcome_of
+from orrouter.core.errors import Refused, UpstreamError
 from orrouter.core.events import End
 from orrouter.core.facts import AttemptEnded, AttemptStarted, EventsSkipped
+from orrouter.core.outcome import outcome_of
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.middleware.base import Middleware, Options, World
@@ -54,7 +55,7 @@ class AttemptLayer:
             raise
         events = reply.events
         events.on_end(partial(self._end, call, attempt))
-        if call.buffer > 1:
+        if call.buffer > 1 and not events.whole:
             try:
                 await events.ahead(call.buffer)
             except BaseException:

@@ -7,7 +7,7 @@ the policy or the router.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -20,6 +20,8 @@ from orrouter.core.health import Health
 from orrouter.core.money import parse_money
 from orrouter.core.pipeline import Handler, Middleware
 from orrouter.core.units import parse_duration, parse_size
+from orrouter.ledger.base import Ledger
+from orrouter.ledger.open import open_ledger
 
 __all__ = ["Duration", "Handler", "Middleware", "Money", "Options", "Size", "World"]
 
@@ -63,6 +65,10 @@ class World:
     random: random.Random = field(default_factory=random.Random)
     catalog: Catalog = field(default_factory=Catalog)
     health: Health = field(default_factory=Health)
+    ledger: Ledger = field(default_factory=lambda: open_ledger("memory://", wall=LoopClock().wall))
+    """Where budgets are kept; in memory, by the machine's clock, where none is given."""
+    on_suspense: Callable[[], object] = bool
+    """Told when a hold goes into suspense, so that somebody soon asks what it cost."""
     upstreams: Mapping[str, Target] = field(default_factory=dict)
     """For each upstream of the policy a target without a model; the first is the one meant when none is named."""
 

@@ -148,7 +148,7 @@ def provider_in(error: BaseException | None) -> str | None:
 
 def took_long(call: Call, attempt: Attempt, slow: float | None) -> bool:
     """Whether the first word of a stream came late. The time of an answer in one piece tells of its length."""
-    if slow is None or not call.streamed or attempt.first_token is None:
+    if not call.streamed or slow is None or attempt.first_token is None:
         return False
     return attempt.first_token - attempt.began > slow
 
@@ -211,7 +211,7 @@ class Breaker:
     def __init__(self, options: BreakerOptions, world: World) -> None:
         self.options, self._world = options, world
         self._rules, self._setting = options.rules(), options.model_dump_json()
-        self._names: dict[tuple[Target, str], Whose] = {}
+        self._names: dict[tuple[str, str, str, str], Whose] = {}
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Answer `call`. Raises CircuitOpen."""
@@ -222,7 +222,7 @@ class Breaker:
         try:
             reply = await (self._ask(turn, forward) if turn.probe or turn.circuit.ill else forward(call))
         except BaseException as error:
-            self._judge(turn, outcome_for(error, slow=False), provider_in(error))
+            self._judge(turn, outcome_for(error, slow=False), provider_in(error), self._world.clock.now())
             raise
         # The attempt and not the reply: a reply that is dropped unread must not be kept alive by its own ender.
         reply.events.on_end(partial(self._end, turn, reply.attempt))
@@ -295,19 +295,20 @@ class Breaker:
 
     def _well(self, turn: Turn, attempt: Attempt) -> None:
         """A probe that still streams has shown enough."""
-        self._judge(turn, GOOD, attempt.provider)
+        self._judge(turn, GOOD, attempt.provider, self._world.clock.now())
 
     def _end(self, turn: Turn, attempt: Attempt, end: End) -> None:
-        slow = took_long(turn.call, attempt, self.options.slow)
-        self._judge(turn, outcome_for(end.error, slow=slow), attempt.provider or provider_in(end.error))
+        outcome = outcome_for(end.error, slow=took_long(turn.call, attempt, self.options.slow))
+        # The try was told of its end first, and knows the time of it.
+        now = self._world.clock.now() if attempt.ended is None else attempt.ended
+        self._judge(turn, outcome, attempt.provider or provider_in(end.error), now)
 
-    def _judge(self, turn: Turn, outcome: Outcome | None, provider: str | None) -> None:
+    def _judge(self, turn: Turn, outcome: Outcome | None, provider: str | None, now: float) -> None:
         """Tell every circuit how it went; behind a success told early, only a failure is told as well."""
         first, turn.judged = not turn.judged, True
         if not first and (outcome is None or not outcome.failed):
             return
-        now = self._world.clock.now()
-        if first:
+        if first and turn.parts:
             self._spare(turn, None if outcome is None else provider, now)
         if outcome is None:
             turn.circuit.give_back(turn.permit, now)
@@ -343,15 +344,20 @@ class Breaker:
     # --- whose ----------------------------------------------------------------------------------------
 
     def _circuit(self, target: Target, provider: str = "") -> Circuit:
-        whose, health = self._whose(target, provider), self._world.health
-        return health.peek(CIRCUIT, whose) or health.of(
-            CIRCUIT, whose, lambda: Circuit(str(whose), self._rules, self._world.random.random)
-        )
+        whose = self._whose(target, provider)
+        circuit = self._world.health.peek(CIRCUIT, whose)
+        return self._begun(whose) if circuit is None else circuit
+
+    def _begun(self, whose: Whose) -> Circuit:
+        rules, chance = self._rules, self._world.random.random
+        return self._world.health.of(CIRCUIT, whose, lambda: Circuit(str(whose), rules, chance))
 
     def _whose(self, target: Target, provider: str) -> Whose:
-        whose = self._names.get((target, provider))
+        # A plain tuple: the hash of a target is worked out anew each time.
+        place = target.upstream, target.key, target.model, provider
+        whose = self._names.get(place)
         if whose is None:
-            whose = Whose(Subject(target.upstream, target.key, target.model, provider), self._setting)
+            whose = Whose(Subject(*place), self._setting)
             if len(self._names) < REMEMBERED:
-                self._names[target, provider] = whose
+                self._names[place] = whose
         return whose

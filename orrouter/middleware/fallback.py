@@ -259,6 +259,10 @@ class Fallback:
                 if isinstance(error, LATER):
                     refused.append((error, link))
                 at = self._after(call, chain, at, error)
+                if at is not None:
+                    # The error would keep the frames of its try, and they the error, until the garbage collector
+                    # comes by: a failure must not cost more than an answer.
+                    error.__traceback__ = None
         assert first is not None
         if refused and isinstance(first, Refused):
             return await self._soonest(call.to(models=(), buffer=buffer), forward, refused, first)

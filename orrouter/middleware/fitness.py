@@ -60,16 +60,12 @@ def asks_little(body: Mapping[str, Any]) -> bool:
 
 def needs_of(body: Mapping[str, Any]) -> Needs:
     """What this request asks of whoever serves it."""
-    characters, modalities = 0, set()
+    characters = 0
+    modalities: set[str] = set()
     for message in _items(body.get("messages")):
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if isinstance(content, str):
-            characters += len(content)
-        for part in _items(content):
-            if isinstance(part, Mapping):
-                text = part.get("text")
-                characters += len(text) if isinstance(text, str) else 0
-                modalities.add(_PARTS.get(str(part.get("type")), ""))
+        # Asked by its type first: a long conversation has hundreds, and other kinds of mapping are slow to tell.
+        content = message.get("content") if type(message) is dict or isinstance(message, Mapping) else None
+        characters += len(content) if isinstance(content, str) else _weigh(_items(content), modalities)
     form = body.get("response_format")
     return Needs(
         characters=characters,
@@ -77,6 +73,17 @@ def needs_of(body: Mapping[str, Any]) -> Needs:
         schema=isinstance(form, Mapping) and form.get("type") == "json_schema",
         modalities=frozenset(modalities - {""}),
     )
+
+
+def _weigh(parts: Sequence[Any], modalities: set[str]) -> int:
+    """The characters of a content in parts; what it takes to see or hear them is added to `modalities`."""
+    characters = 0
+    for part in parts:
+        if isinstance(part, Mapping):
+            text = part.get("text")
+            characters += len(text) if isinstance(text, str) else 0
+            modalities.add(_PARTS.get(str(part.get("type")), ""))
+    return characters
 
 
 def _items(value: object) -> Sequence[Any]:

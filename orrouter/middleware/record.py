@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from orrouter.core.call import Call
-from orrouter.core.errors import RouterError, outcome_of
+from orrouter.core.errors import RouterError
 from orrouter.core.events import End, Event
 from orrouter.core.facts import CallEnded, CallStarted
+from orrouter.core.outcome import outcome_of
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.middleware.base import Middleware, Options, World

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field
 from tenacity import AsyncRetrying, retry_if_exception
@@ -102,8 +102,7 @@ class Tried:
     """The codes that a retry has answered already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """The circumstances of a decision; times in seconds."""
 
     retries: int
@@ -211,7 +210,7 @@ class Retry:
 
     async def _again(self, call: Call, forward: Handler, error: UpstreamError) -> Reply:
         """Everything after the first failure."""
-        round_ = _Round(self, call)
+        round_ = _Round(self, call, error)
         if not round_.worth_another(error):
             raise error
         await self.world.clock.sleep(round_.delay)
@@ -330,11 +329,10 @@ class Retry:
 class _Round:
     """The retries of one pass of one call through the layer."""
 
-    def __init__(self, layer: Retry, call: Call) -> None:
+    def __init__(self, layer: Retry, call: Call, error: UpstreamError) -> None:
         self._layer, self._tried = layer, Tried()
-        self.call = call
-        self.error = UpstreamError("nothing has failed yet")
-        """The latest failure."""
+        self.call, self.error = call, error
+        """As it is asked next, and the latest failure."""
         self.delay = self.drawn = 0.0
         self._lowered = False
 

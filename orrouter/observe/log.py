@@ -22,17 +22,24 @@ from orrouter.core.facts import (
     AttemptEnded,
     AttemptStarted,
     BreakerOpened,
+    BudgetThresholdPassed,
     CallEnded,
     CatalogKept,
     EventsSkipped,
     Fact,
     FallbackTaken,
     GateArmed,
+    HoldExceeded,
+    HoldSuspended,
     IgnoreDropped,
+    LedgerBypassed,
+    LedgerTroubled,
     ProviderIgnored,
+    ReconcileFailed,
     RetryDeclined,
     RetryScheduled,
     TargetSkipped,
+    TokensClamped,
     TokensLowered,
 )
 
@@ -55,6 +62,13 @@ _WARNINGS: Final = (
     IgnoreDropped,
     EventsSkipped,
     CatalogKept,
+    TokensClamped,
+    HoldSuspended,
+    HoldExceeded,
+    BudgetThresholdPassed,
+    LedgerBypassed,
+    LedgerTroubled,
+    ReconcileFailed,
 )
 _WELL: Final = frozenset({"ok", "left", "cancelled"})
 """Outcomes of a try or a call that are nobody's failure."""

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from orrouter.core.errors import PolicyError
 from orrouter.core.units import show_duration
+from orrouter.ledger.open import MEMORY
 from orrouter.middleware.base import Options
+from orrouter.middleware.budget import BudgetOptions
 from orrouter.middleware.deadline import DeadlineOptions
 from orrouter.middleware.fallback import FallbackOptions, TargetOptions
 from orrouter.middleware.provider import ProviderOptions
@@ -55,6 +57,17 @@ def warnings(policy: Policy, known: Known) -> Warnings:
         yield from _unknown_models(policy, stack, known)
         yield from _unmatched_preferences(policy, stack)
         yield from _unsent_preferences(policy, stack)
+        yield from _forgetful_budgets(policy, stack)
+
+
+def _forgetful_budgets(policy: Policy, stack: Stack) -> Warnings:
+    if policy.ledger.url != MEMORY:
+        return
+    for layer in stack:
+        if isinstance(layer.options, BudgetOptions):
+            message = "this budget is kept in memory: every process has its own, and a restart begins it anew"
+            hint = "write ledger: sqlite:///spend.db at the top of the policy"
+            yield policy.document.error(layer.place, message, hint=hint, key_itself=True)
 
 
 def _unset(policy: Policy) -> Warnings:

@@ -1,7 +1,7 @@
 """A policy becomes pipelines: each stack folded over the transport, once.
 
 Law: putting together what `schema` read. The YAML list is the order; three layers are added that nobody writes:
-`record` outermost, `attempt` innermost, and later the money gate below it.
+`record` outermost, and innermost `attempt` and the money gate, `reserve`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from orrouter.core.pipeline import Handler, Middleware, Pipeline
 from orrouter.middleware.attempt import AttemptOptions
 from orrouter.middleware.base import Options, World
 from orrouter.middleware.record import RecordOptions
+from orrouter.middleware.reserve import ReserveOptions
 from orrouter.policy.hints import nearest
 from orrouter.policy.schema import Layer, Policy, Route
 from orrouter.policy.structure import mistakes
@@ -100,7 +101,8 @@ def whole_stack(stack: tuple[Layer, ...]) -> list[Options]:
     written: list[Options] = [layer.options for layer in stack]
     if not stack or stack[0].kind != RecordOptions.kind:
         written.insert(0, RecordOptions())
-    return [*written, AttemptOptions()]
+    gate = written.pop() if isinstance(written[-1], ReserveOptions) else ReserveOptions()
+    return [*written, AttemptOptions(), gate]
 
 
 def _layers(policy: Policy, stack: tuple[Layer, ...], world: World) -> list[Middleware]:

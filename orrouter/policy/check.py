@@ -1,14 +1,15 @@
 """Everything that can be said against a policy before it is used: errors that stop it, and warnings.
 
-Law: pure but for the one file that `check_file` reads. What an error is, is said by `schema` and `structure`, what
-a warning is by `advice`; here they become findings in the order of the file.
+Law: pure but for the files that `check_file` reads or looks for. What an error is, is said by `schema` and
+`structure`, what a warning is by `advice`; here they become findings in the order of the file.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from orrouter.catalog.catalog import Catalog
@@ -56,7 +57,19 @@ def check_file(
         policy = read_policy(load_file(path, env=env))
     except PolicyError as error:
         return None, (_finding("error", error),)
-    return policy, check(policy, catalog)
+    found = (*check(policy, catalog), *(_finding("warning", error) for error in _missing_files(policy)))
+    return policy, tuple(sorted(found, key=lambda one: (one.line, one.column, one.severity)))
+
+
+def _missing_files(policy: Policy) -> Iterator[PolicyError]:
+    """Files that upstreams name and that are not there now; they may still come before a Router is built."""
+    for name, options in policy.upstreams.items():
+        for key in ("api_key_file", "ca_file"):
+            file = getattr(options, key)
+            if file and not Path(file).is_file():
+                path = ("upstreams", name, key)
+                hint = "a relative path begins in the working directory"
+                yield policy.document.error(path, f"there is no file {file}", hint=hint)
 
 
 def _finding(severity: Severity, error: PolicyError) -> Finding:

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Final
 
 from orrouter.catalog.catalog import Catalog
+from orrouter.catalog.ceiling import Ceiling
 from orrouter.catalog.model import Model
-from orrouter.core.call import Target
-from orrouter.core.errors import ModelNotAllowed
-from orrouter.core.money import nano, show
+from orrouter.core.call import Call, Target, Trail
+from orrouter.core.errors import ModelNotAllowed, Unpriced
+from orrouter.core.money import nano, show, usd
 from orrouter.middleware.base import World
+from orrouter.middleware.budget import BudgetOptions
+from orrouter.middleware.cost_cap import CostCapOptions
 from orrouter.middleware.fallback import FallbackOptions, Link, chain_for, links_of
 from orrouter.middleware.fitness import needs_of, unfit
+from orrouter.middleware.reserve import ReserveOptions, bound
 from orrouter.policy.build import no_policy, route_for, targets_of, whole_stack
 from orrouter.policy.known import Known
 from orrouter.policy.schema import Layer, Policy, Route
@@ -41,7 +46,8 @@ class Step:
 class Candidate:
     """One target of a chain. `model` None: no catalog knows it; `slug` empty: the call names no model.
 
-    `when` are the errors after which alone it is asked; `skipped` says why it would not be asked, if so.
+    `when` are the errors after which alone it is asked; `skipped` says why it would not be asked, if so. `worst` is the
+    most that the request may cost there under a limit; None where nobody can say, and `unpriced` says why.
     """
 
     slug: str
@@ -49,6 +55,22 @@ class Candidate:
     model: Model | None
     when: tuple[str, ...] = ()
     skipped: str = ""
+    worst: Ceiling | None = None
+    unpriced: str = ""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """USD that the request may cost at most; None where nobody can say."""
+        return None if self.worst is None else usd(self.worst.cost())
+
+    @property
+    def ceiling(self) -> str:
+        """The same in words; empty where it was not asked."""
+        if self.worst is None:
+            return f"refused under a limit: {self.unpriced}" if self.unpriced else ""
+        worst = self.worst
+        kind = f", an estimate: {worst.estimate}" if worst.estimate else ""
+        return f"at most {show(worst.cost())} for {worst.input_tokens:,} tokens in and {worst.tokens:,} out{kind}"
 
     @property
     def price(self) -> str:
@@ -76,12 +98,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One policy. `refused` says why the request would not be sent at all, if so."""
+    """One policy. `refused` says why the request would not be sent at all, if so; `limited` that its money is."""
 
     name: str
     steps: tuple[Step, ...]
     targets: tuple[Candidate, ...]
     refused: str = ""
+    limited: bool = False
 
     def lines(self) -> Iterator[str]:
         """The policy, plain."""
@@ -97,6 +120,8 @@ class Stack:
             yield f"  {number}. {target}"
             if target.skipped:
                 yield f"     skipped: {target.skipped}"
+            if self.limited and target.ceiling:
+                yield f"     {target.ceiling}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +232,7 @@ class _View:
     def __init__(self, policy: Policy, catalog: Catalog, request: Mapping[str, Any] | None) -> None:
         self._policy, self._known = policy, Known(policy, catalog)
         self._needs = needs_of(request or {})
+        self._request = {name: value for name, value in (request or {}).items() if name not in ("model", "models")}
         self._named = [slug for slug in _models(request or {}) if not slug.startswith(POLICY_PREFIX)]
         self._world = World(catalog=catalog, upstreams=_as_if_set(policy))
 
@@ -215,13 +241,16 @@ class _View:
         layers = self._policy.stacks[name]
         written = {id(layer.options) for layer in layers}
         steps = [Step(one.kind, one.says(), added=id(one) not in written) for one in whole_stack(layers)]
+        gate = whole_stack(layers)[-1]
+        assert isinstance(gate, ReserveOptions), "the money gate is always there"
         try:
-            targets, refused = tuple(self._candidate(link) for link in self._chain(layers)), ""
+            targets, refused = tuple(self._candidate(link, gate) for link in self._chain(layers)), ""
         except ModelNotAllowed as error:
             targets, refused = (), error.message
         if targets and all(target.skipped for target in targets):
             refused = "no target can serve this request"
-        return Stack(name, tuple(steps), targets, refused)
+        limited = any(isinstance(layer.options, CostCapOptions | BudgetOptions) for layer in layers)
+        return Stack(name, tuple(steps), targets, refused, limited)
 
     def _chain(self, layers: Sequence[Layer]) -> Sequence[Link]:
         first = next(iter(self._world.upstreams.values()))
@@ -231,10 +260,16 @@ class _View:
                 return chain_for(self._named, links, first, is_open=layer.options.open)
         return [Link(replace(first, model=slug)) for slug in self._named[:1] or [""]]
 
-    def _candidate(self, link: Link) -> Candidate:
-        target = link.target
+    def _candidate(self, link: Link, gate: ReserveOptions) -> Candidate:
+        target, request = link.target, self._request
         model = self._known.get(target.model, target.upstream) if target.model else None
-        return Candidate(target.model, target.upstream, model, link.when or (), unfit(self._needs, target, model))
+        skipped = unfit(self._needs, target, model)
+        try:
+            call = Call(trail=Trail("", lambda: 0.0), endpoint=_endpoint(request), body=request, target=target)
+            worst, unpriced = bound(call, self._known.get, gate), ""
+        except Unpriced as error:
+            worst, unpriced = None, error.message
+        return Candidate(target.model, target.upstream, model, link.when or (), skipped, worst, unpriced)
 
 
 def _as_if_set(policy: Policy) -> dict[str, Target]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FEW = 8
+FEW = 10
 """So many choices can still be read in one line."""
 
 _LONGEST_WORD = 64  # difflib compares every letter with every letter: a pasted page is no misspelt word

@@ -18,9 +18,11 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from orrouter.core.errors import PolicyError
+from orrouter.core.money import show
 from orrouter.core.units import show_duration
 from orrouter.middleware.base import Options
 from orrouter.policy import kinds
+from orrouter.policy.ledger import LedgerOptions
 from orrouter.policy.schema import NAME, Route
 from orrouter.policy.upstreams import UpstreamOptions
 from orrouter.policy.validation import models_in
@@ -32,6 +34,7 @@ VARIABLE: Final = {
     "pattern": r"^\$\{[A-Z_][A-Z0-9_]*(:-[^{}]*)?\}$",
     "description": "A variable of the environment, as a whole value in block style: ${NAME} or ${NAME:-default}.",
 }
+_LEDGER_URL: Final = {"type": "string", "pattern": "^(memory://|sqlite:///.+)$", "examples": ["sqlite:///spend.db"]}
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
 
 
@@ -46,7 +49,7 @@ class _Plain(GenerateJsonSchema):
 def policy_schema(names: Iterable[str] = kinds.OURS) -> Schema:
     """The schema of a policy with layers of these kinds. Raises PolicyError for a kind that nobody knows."""
     layers = {name: _options(name) for name in names}
-    models: list[type[BaseModel]] = [UpstreamOptions, Route, *layers.values()]
+    models: list[type[BaseModel]] = [UpstreamOptions, LedgerOptions, Route, *layers.values()]
     found, extra = models_json_schema(
         [(model, "validation") for model in models], ref_template="#/$defs/{model}", schema_generator=_Plain
     )
@@ -61,7 +64,7 @@ def policy_schema(names: Iterable[str] = kinds.OURS) -> Schema:
         "type": "object",
         "required": ["version", "upstreams", "policies"],
         "additionalProperties": False,
-        "properties": _top(refs[UpstreamOptions], refs[Route], items),
+        "properties": _top(refs[UpstreamOptions], refs[LedgerOptions], refs[Route], items),
         "$defs": {**dict(sorted(definitions.items())), "Variable": VARIABLE},
     }
 
@@ -73,7 +76,7 @@ def _options(name: str) -> type[Options]:
     return found
 
 
-def _top(upstream: Mapping[str, Any], route: Mapping[str, Any], items: list[Schema]) -> Schema:
+def _top(upstream: Schema, ledger: Schema, route: Schema, items: list[Schema]) -> Schema:
     named = {"type": "object", "minProperties": 1, "propertyNames": {"pattern": f"^{NAME}$"}}
     stack = {"type": "array", "minItems": 1, "items": {"oneOf": items}}
     return {
@@ -82,6 +85,10 @@ def _top(upstream: Mapping[str, Any], route: Mapping[str, Any], items: list[Sche
             **named,
             "additionalProperties": upstream,
             "description": "Where calls go, by name. The first is meant where none is named.",
+        },
+        "ledger": {
+            "anyOf": [_LEDGER_URL, ledger],
+            "description": "Where budgets are kept: an address, or a mapping with it. In memory where none is given.",
         },
         "routes": {
             "type": "array",
@@ -160,11 +167,11 @@ def _parts(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
 
 
 def _show_defaults(schema: Schema, model: type[BaseModel]) -> None:
-    """Write the defaults of durations and sizes as people do; leave out those that say nothing."""
+    """Write the defaults of durations, sizes, sums and parts as people do; leave out those that say nothing."""
     for name, field in model.model_fields.items():
         written = schema.get("properties", {}).get(name, {})
         default = _default(field, str(written))
-        if default in (None, {}, ""):
+        if default in (None, {}, "", []):
             written.pop("default", None)
         elif "default" in written:
             written["default"] = default
@@ -176,6 +183,10 @@ def _default(field: FieldInfo, schema: str) -> Any:
         return show_duration(value)
     if isinstance(value, int) and "MiB" in schema:
         return next(f"{value // size}{unit}" for unit, size in _SIZES if value % size == 0)
+    if isinstance(value, int) and "$0.50" in schema:
+        return show(value)
+    if isinstance(value, tuple):
+        return [f"{part:.0%}" for part in value] if "80%" in schema else list(value)
     return value
 
 

@@ -20,21 +20,24 @@ GROUP: Final = "orrouter.middleware"
 OURS: Final[Mapping[str, str]] = {
     "record": "record:RecordOptions",
     "deadline": "deadline:DeadlineOptions",
+    "cost_cap": "cost_cap:CostCapOptions",
+    "budget": "budget:BudgetOptions",
     "fallback": "fallback:FallbackOptions",
     "provider": "provider:ProviderOptions",
     "retry": "retry:RetryOptions",
     "breaker": "breaker:BreakerOptions",
+    "reserve": "reserve:ReserveOptions",
 }
 """Each kind with its module and class."""
 
 ALWAYS: Final = "attempt"
 """A layer that every stack has and no policy writes."""
 
-LATER: Final = frozenset({"cost_cap", "budget", "reserve", "limit", "hedge"})
+LATER: Final = frozenset({"limit", "hedge"})
 """Words that are planned and mean nothing yet. What is not kept must not be written."""
 
-MAY_REPEAT: Final = frozenset({"deadline"})
-"""Those of our kinds that may stand twice in a stack: a total above, clocks for each try below."""
+MAY_REPEAT: Final = frozenset({"deadline", "budget"})
+"""Those of our kinds that may stand twice in a stack: clocks of the whole call and of each try; several who pay."""
 
 
 @cache

@@ -17,6 +17,7 @@ from orrouter.core.errors import PolicyError
 from orrouter.middleware.base import Options
 from orrouter.policy import kinds
 from orrouter.policy.hints import nearest
+from orrouter.policy.ledger import LedgerOptions, read_ledger
 from orrouter.policy.load import Document, KeyPath
 from orrouter.policy.upstreams import Part, UpstreamOptions, read_upstream, upstream_of
 from orrouter.policy.validation import validate
@@ -74,13 +75,14 @@ class Policy:
     upstreams: Mapping[str, UpstreamOptions]
     routes: tuple[Route, ...]
     stacks: Mapping[str, tuple[Layer, ...]]
+    ledger: LedgerOptions
 
     def upstream(self, name: str) -> Upstream:
         """An upstream as the transport wants it."""
         return upstream_of(name, self.upstreams[name])
 
 
-_KEYS: Final = ("version", "upstreams", "routes", "policies")
+_KEYS: Final = ("version", "upstreams", "ledger", "routes", "policies")
 
 
 def read_policy(document: Document) -> Policy:
@@ -94,13 +96,11 @@ def read_policy(document: Document) -> Policy:
         raise document.error(("version",), "the version must be 1", hint="write 'version: 1'")
     upstreams = _upstreams(document, data.get("upstreams"))
     stacks = _stacks(document, data.get("policies"))
-    return Policy(document, upstreams, _routes(document, data.get("routes"), stacks), stacks)
+    ledger = read_ledger(document, data.get("ledger"))
+    return Policy(document, upstreams, _routes(document, data.get("routes"), stacks), stacks, ledger)
 
 
 def _check_key(document: Document, key: str) -> None:
-    if key == "ledger":
-        message = "there is no ledger yet: money comes with a later version"
-        raise document.error((key,), message, hint="remove it", key_itself=True)
     if key not in _KEYS:
         raise document.error((key,), f"a policy has no {key!r}", hint=nearest(key, _KEYS), key_itself=True)
 

@@ -13,6 +13,7 @@ from orrouter.core.errors import PolicyError
 from orrouter.middleware.deadline import DeadlineOptions
 from orrouter.middleware.fallback import FallbackOptions, TargetOptions
 from orrouter.middleware.record import RecordOptions
+from orrouter.middleware.reserve import ReserveOptions
 from orrouter.policy import kinds
 from orrouter.policy.hints import nearest
 from orrouter.policy.load import KeyPath
@@ -29,6 +30,7 @@ def mistakes(policy: Policy) -> Iterator[PolicyError]:
     for stack in policy.stacks.values():
         yield from _repeated(policy, stack)
         yield from _record_below(policy, stack)
+        yield from _reserve_above(policy, stack)
         yield from _total_below(policy, stack)
         yield from _unknown_upstreams(policy, stack)
         yield from _vain_preferences(policy, stack)
@@ -48,6 +50,13 @@ def _record_below(policy: Policy, stack: Stack) -> Iterator[PolicyError]:
         if layer.kind == RecordOptions.kind:
             message = f"record must be the first layer: below {stack[0].kind} it would not see every call"
             yield policy.document.error(layer.place, message, hint="move it to the top of the policy", key_itself=True)
+
+
+def _reserve_above(policy: Policy, stack: Stack) -> Iterator[PolicyError]:
+    for layer in stack[:-1]:
+        if layer.kind == ReserveOptions.kind:
+            message = f"reserve must be the last layer: {stack[-1].kind} below it would send what nobody has priced"
+            yield policy.document.error(layer.place, message, hint="move it to the end of the policy", key_itself=True)
 
 
 def _total_below(policy: Policy, stack: Stack) -> Iterator[PolicyError]:

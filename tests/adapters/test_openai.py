@@ -150,6 +150,7 @@ CLASSES = [
     (sdk.BadRequestError, errors.InvalidRequest("no")),
     (sdk.BadRequestError, errors.ContextOverflow("no")),
     (sdk.BadRequestError, errors.MissingTag("no")),
+    (sdk.BadRequestError, errors.Unpriced("no")),
     (sdk.AuthenticationError, errors.AuthFailed("no")),
     (sdk.APIStatusError, errors.CreditsExhausted("no")),
     (sdk.APIStatusError, errors.KeyLimitReached("no")),

@@ -17,6 +17,7 @@ from orrouter.core.reply import Reply
 from orrouter.middleware.attempt import AttemptOptions
 from orrouter.middleware.base import Options, World
 from orrouter.middleware.record import RecordOptions
+from orrouter.middleware.reserve import ReserveOptions
 from orrouter.testkit.clock import VirtualClock
 from orrouter.testkit.script import ScriptedTransport
 
@@ -56,7 +57,9 @@ class Road:
             upstreams={target.upstream: target for target in upstreams},
         )
         record = [] if options and isinstance(options[0], RecordOptions) else [RecordOptions()]
-        stack = [*record, *options, AttemptOptions()]
+        written = list(options)
+        gate = written.pop() if written and isinstance(written[-1], ReserveOptions) else ReserveOptions()
+        stack = [*record, *written, AttemptOptions(), gate]
         self.pipeline = Pipeline([one.build(self.world) for one in stack], self.far)
         self.told: list[Fact] = []
         self.trail = Trail("", lambda: 0.0)

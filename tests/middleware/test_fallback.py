@@ -336,6 +336,15 @@ async def test_the_next_target_serves(road):
 
 
 @virtual
+async def test_a_failure_that_was_overcome_leaves_nothing_to_the_garbage_collector(road):
+    """An error knows the frames of its try, and these know the error: that ring is opened."""
+    run = road({"a": DOWN, "b": "served"}, AB)
+    done = await run.chat()
+    assert [None, None] == [getattr(attempt.error, "__traceback__", None) for attempt in done._trail.attempts]
+    assert [True, False] == [isinstance(attempt.error, ServerError) for attempt in done._trail.attempts]
+
+
+@virtual
 async def test_whoever_serves_ends_the_chain(road):
     """Nobody else is asked."""
     run = road({"a": "served", "b": "never"}, AB)

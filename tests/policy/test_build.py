@@ -70,19 +70,21 @@ def test_the_list_is_the_order():
     items = (
         "    - deadline: {total: 1m}\n    - fallback: {models: [a/b]}\n    - retry: {}\n    - deadline: {stall: 9s}\n"
     )
-    assert ["Record", "Deadline", "Fallback", "Retry", "Deadline", "AttemptLayer"] == stack_of(items)
+    assert ["Record", "Deadline", "Fallback", "Retry", "Deadline", "AttemptLayer", "Reserve"] == stack_of(items)
 
 
 def test_the_order_is_the_writers():
     """Another order is another pipeline, also one that is unwise."""
-    assert ["Record", "Retry", "Provider", "Fallback", "AttemptLayer"] == stack_of(
+    assert ["Record", "Retry", "Provider", "Fallback", "AttemptLayer", "Reserve"] == stack_of(
         "    - retry: {}\n    - provider: {zdr: true}\n    - fallback: {models: [a/b]}\n"
     )
 
 
 def test_a_record_that_is_written_is_not_added():
     """Written first it has the options that were given."""
-    assert ["Record", "Retry", "AttemptLayer"] == stack_of("    - record: {content: true}\n    - retry: {}\n")
+    assert ["Record", "Retry", "AttemptLayer", "Reserve"] == stack_of(
+        "    - record: {content: true}\n    - retry: {}\n"
+    )
 
 
 def test_every_policy_has_a_pipeline_over_the_transport():

@@ -283,3 +283,27 @@ def test_a_policy_that_ships_has_nothing_against_it(file: Path):
 def test_the_policies_that_ship_are_there():
     """The tests above look at files; this one sees that there are any."""
     assert {"default.yaml", "frugal.yaml", "resilient.yaml"} <= {file.name for file in SHIPPED}
+
+
+def test_a_file_that_an_upstream_names_must_be_there(tmp_path: Path):
+    """A key file that is missing is a warning at its place: it may still come."""
+    file = tmp_path / "p.yaml"
+    upstream = UPSTREAM.replace("api_key: ${KEY:-k}", f"api_key_file: {tmp_path}/none.key")
+    file.write_text(upstream + "policies:\n  default:\n    - retry: {}\n", encoding="utf-8")
+    _, found = check_file(file, {}, CATALOG)
+    (one,) = [one for one in found if "no file" in one.message]
+    assert ("warning", 5) == (one.severity, one.line)
+
+
+def test_a_budget_in_memory_is_a_warning():
+    """Every process would have its own; a ledger that is named is silent."""
+    budget = 'budget: {account: org, limits: {day: "$5"}}'
+    (found,) = of_stack(budget)
+    assert "p.yaml:8:7: warning: this budget is kept in memory: every process has its own" in found
+    assert [] == findings(f"policies:\n  default:\n    - {budget}\n", UPSTREAM + "ledger: sqlite:///spend.db\n")
+
+
+def test_reserve_stands_last_or_not_at_all():
+    """What stands below it would send what nobody has priced."""
+    (found,) = of_stack("reserve: {}", "retry: {}")
+    assert "p.yaml:8:7: error: reserve must be the last layer" in found

@@ -93,9 +93,14 @@ def test_without_routes_every_call_takes_the_one_policy():
 def test_layers_are_told_from_the_outermost_inward():
     """Those that nobody wrote are marked."""
     steps = told().stacks[0].steps
-    assert [("record", True), ("deadline", False), ("fallback", False), ("retry", False), ("attempt", True)] == [
-        (step.kind, step.added) for step in steps
-    ]
+    assert [
+        ("record", True),
+        ("deadline", False),
+        ("fallback", False),
+        ("retry", False),
+        ("attempt", True),
+        ("reserve", True),
+    ] == [(step.kind, step.added) for step in steps]
 
 
 def test_a_record_that_is_written_is_not_marked():
@@ -252,6 +257,7 @@ policy vectors, from the outermost layer inward
   record   writes down every try, wait and decision, without what was asked and answered (always there)
   retry    up to 3 tries at a target, pauses drawn from up to 500ms doubling to 8s, at most 3s while another target could serve, 30s where none could
   attempt  makes one try and notes how it went; a chat's answer goes up when it is whole (always there)
+  reserve  under a limit, holds the worst case of each try before it is sent: 4096 tokens where none are named, at 1.25 times the price; refuses a model without a price (always there)
   asks
   1. e/m at openrouter: no catalog knows it""" == str(told({"input": "x", "model": "e/m"}, env={}))
 

@@ -113,7 +113,7 @@ WRONG = {
     "policies: {}": "policies",
     "policies: {default: []}": "policies.default",
     "policies: {default: [retri: {}]}": "policies.default.0",
-    "policies: {default: [cost_cap: {}]}": "policies.default.0",
+    "policies: {default: [hedge: {}]}": "policies.default.0",
     "policies: {default: [{retry: {}, breaker: {}}]}": "policies.default.0",
     "policies: {default: [retry: {attempt: 3}]}": "policies.default.0",
     "policies: {default: [retry: {initial: 5}]}": "policies.default.0",
@@ -122,7 +122,7 @@ WRONG = {
     "policies: {a b: [retry: {}]}": "policies",
     "policies: {default: [retry: {}]}\nroutes: []": "routes",
     "policies: {default: [retry: {}]}\nroutes: [{polici: default}]": "routes.0",
-    "policies: {default: [retry: {}]}\nledger: memory://": "",
+    "policies: {default: [retry: {}]}\nledger: mysql://": "ledger",
 }
 
 

@@ -1,0 +1,212 @@
+"""The charge of one try: what is held for it in purses and accounts, and how that is resolved, exactly once.
+
+Law: it is told what to hold and how the try ended. What a try may cost and how it is sent is the gate's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from fractions import Fraction
+from math import ceil
+from typing import Any, Literal
+
+from orrouter.core.call import Attempt, Call
+from orrouter.core.cost import said_cost
+from orrouter.core.errors import CapReached, LedgerUnavailable, UpstreamError
+from orrouter.core.events import End, Event
+from orrouter.core.facts import (
+    BudgetThresholdPassed,
+    HoldExceeded,
+    HoldSettled,
+    HoldSuspended,
+    HoldTaken,
+    LedgerBypassed,
+)
+from orrouter.core.limit import Cap
+from orrouter.core.outcome import outcome_of
+from orrouter.ledger.base import Hold
+from orrouter.middleware.base import World
+
+Known = Literal["billed", "computed", "free"]
+
+
+def verdict(attempt: Attempt, end: End) -> tuple[Known | None, int | None]:
+    """What a try cost as far as it can be told now, in nano-USD, and how that is known; None: it cannot be told.
+
+    Only a whole answer's usage is a cost: one that broke off may have been billed for more than it had said. Nothing
+    was billed only where nothing was sent, or the upstream refused in a way that bills nothing. A whole answer without
+    a cost is `computed`, by whoever knows the prices.
+    """
+    whole = end.error is None or end.finish_reason is not None
+    cost = said_cost(end.usage) if whole else None
+    if cost is not None:
+        return "billed", cost
+    if attempt.phase == "not_sent":
+        return "free", 0
+    if isinstance(end.error, UpstreamError) and end.error.billed == "no":
+        return "free", 0
+    return ("computed" if end.error is None and end.usage else None), None
+
+
+def computed(usage: Mapping[str, Any] | None, attempt: Attempt, world: World, headroom: float) -> int | None:
+    """What a usage costs by the list prices of the model that answered, in nano-USD; None when they are not known.
+
+    OpenRouter may have asked an endpoint that is dearer than listed, by as much as was let through: that counts.
+    """
+    if not usage:
+        return None
+    upstream = attempt.target.upstream
+    model = world.catalog.get(attempt.model, upstream) or world.catalog.get(attempt.target.model, upstream)
+    cost = None if model is None else model.price.cost(usage, datetime.fromtimestamp(world.clock.wall(), UTC))
+    if cost is None or attempt.target.dialect != "openrouter":
+        return cost
+    return ceil(cost * Fraction(str(headroom)))
+
+
+class Meter:
+    """Counts what a stream says, and cuts one that says more than it was paid for. Raises CapReached."""
+
+    __slots__ = ("_held", "_left", "_tokens")
+
+    def __init__(self, tokens: int, slack: int, held: int) -> None:
+        self._tokens, self._left, self._held = tokens, tokens + slack, held
+
+    def __call__(self, event: Event) -> None:
+        """One more event; each that says something is a token at least."""
+        if event.semantic:
+            self._left -= 1
+            if self._left < 0:
+                raise CapReached(
+                    f"the stream went on after the {self._tokens} tokens that were asked and paid for: it was cut",
+                    held=self._held,
+                )
+
+
+class Charge:
+    """One try's hold. `take` it before the try is sent; it resolves itself when it is told the end."""
+
+    __slots__ = ("_attempt", "_call", "_caps", "_done", "_headroom", "_in_ledger", "_world", "hold")
+
+    def __init__(self, world: World, call: Call, hold: Hold, caps: Sequence[Cap], headroom: float) -> None:
+        assert call.attempt is not None, "a charge is that of a try"
+        self._world, self._call, self._attempt, self.hold = world, call, call.attempt, hold
+        self._caps, self._headroom = caps, headroom
+        self._in_ledger = self._done = False
+
+    async def take(self, estimate: str) -> None:
+        """Take the purses, then all accounts or none. Raises BudgetExceeded or LedgerUnavailable: nothing is held."""
+        hold, attempt, trail = self.hold, self._attempt, self._call.trail
+        for cap in self._caps:
+            cap.purse.take(hold.id, hold.amount)
+        if hold.accounts:
+            try:
+                await self._reserve()
+            except BaseException:
+                if not self._in_ledger:  # Else it is held, and whoever heard of it failed: `end` gives it back.
+                    self._done = True
+                    self._give_back()
+                raise
+        attempt.held, attempt.estimate = hold.amount, estimate
+        if trail.listener is not None:
+            names = tuple([account.name for account in hold.accounts])
+            trail.tell(
+                HoldTaken(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, estimate=estimate)
+            )
+
+    async def _reserve(self) -> None:
+        hold, ledger = self.hold, self._world.ledger
+        try:
+            crossed = await ledger.reserve(hold)
+        except LedgerUnavailable as error:
+            if not all(account.on_store_error == "fail_open" for account in hold.accounts):
+                raise
+            names = tuple(account.name for account in hold.accounts)
+            self._call.note(
+                LedgerBypassed(
+                    model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, error=error.message
+                )
+            )
+            return
+        self._in_ledger = True
+        self._attempt.on_named = self._named
+        for one in crossed:
+            self._call.note(
+                BudgetThresholdPassed(
+                    account=one.account,
+                    period=one.period,
+                    percent=round(one.part * 100),
+                    charged_nano=one.charged,
+                    limit_nano=one.limit,
+                )
+            )
+
+    def _named(self, generation_id: str) -> None:
+        self._world.ledger.identify(self.hold.id, generation_id)
+
+    def _give_back(self) -> None:
+        for cap in self._caps:
+            cap.purse.settle(self.hold.id, 0)
+
+    def end(self, end: End) -> None:
+        """The try is over: settle it, or keep its worst case charged until somebody knows. Once."""
+        if self._done:
+            return
+        self._done = True
+        attempt = self._attempt
+        known, cost = verdict(attempt, end)
+        if known == "computed":
+            cost = computed(end.usage, attempt, self._world, self._headroom)
+        if known is None or cost is None:
+            self._suspend(end)
+        else:
+            self._settle(known, cost)
+
+    def _settle(self, known: Known, cost: int) -> None:
+        hold, attempt, trail = self.hold, self._attempt, self._call.trail
+        attempt.settled, attempt.provenance = cost, known
+        for cap in self._caps:
+            cap.purse.settle(hold.id, cost)
+        if hold.accounts:
+            self._book(known, cost)
+        if cost > hold.amount:
+            trail.note(
+                HoldExceeded(
+                    model=attempt.model, provider=attempt.provider, hold=hold.id, held_nano=hold.amount, cost_nano=cost
+                )
+            )
+        if trail.listener is not None:
+            trail.tell(
+                HoldSettled(model=attempt.model, hold=hold.id, held_nano=hold.amount, cost_nano=cost, provenance=known)
+            )
+
+    def _book(self, known: Known, cost: int) -> None:
+        ledger, hold, attempt = self._world.ledger, self.hold, self._attempt
+        if not self._in_ledger:
+            if cost:
+                ledger.post(hold, cost)
+        elif known == "free":
+            ledger.release(hold.id)
+        else:
+            ledger.settle(
+                hold.id, cost, provenance=known, provider=attempt.provider or "", model=attempt.model or hold.model
+            )
+
+    def _suspend(self, end: End) -> None:
+        hold, attempt = self.hold, self._attempt
+        attempt.provenance = "unknown"
+        reason = outcome_of(end.error) if end.error is not None else "no_usage"
+        if self._in_ledger:
+            self._world.ledger.suspend(hold.id, reason)
+            self._world.on_suspense()
+        elif hold.accounts:
+            self._world.ledger.post(hold, hold.amount)
+        self._call.note(
+            HoldSuspended(
+                model=attempt.model,
+                hold=hold.id,
+                held_nano=hold.amount,
+                reason=reason,
+                generation_id=attempt.generation_id,
+            )
+        )
