@@ -14,6 +14,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "refused": "nothing was sent and nothing was billed: try again when the reason is gone",
     "budget_exceeded": "nothing was sent: raise the account's limit, wait for its window, or ask a cheaper model",
     "cost_cap_exceeded": "nothing was sent: raise the cap, lower max_tokens, or ask a cheaper model",
+    "unpriced": "nothing was sent: write the option of `reserve` that it names, or name a model with a price",
     "circuit_open": "the model failed too often just now: wait, or add a further model to the chain",
     "cooling_down": "the upstream asked for a pause: wait, or add a further model to the chain",
     "limit_reached": "a limit of the policy has no room now: wait, or raise it",

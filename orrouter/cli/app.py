@@ -17,7 +17,9 @@ from orrouter.cli.doctor import doctor
 from orrouter.cli.explain import explain
 from orrouter.cli.fake import fake
 from orrouter.cli.init import init
+from orrouter.cli.ledger import app as ledger
 from orrouter.cli.models import models
+from orrouter.cli.spend import spend
 
 app = typer.Typer(
     name="orrouter",
@@ -27,8 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they print local variables, and a key may be one
 )
 
-for command in (demo, chat, check, explain, models, fake, init, doctor):
+for command in (demo, chat, check, explain, models, spend, fake, init, doctor):
     app.command()(command)
+app.add_typer(ledger)
 
 
 def _say_version(asked: bool) -> None:

@@ -17,7 +17,7 @@ from orrouter.cli.command import FAILED, OK, command
 from orrouter.cli.show import Line
 
 if TYPE_CHECKING:
-    from orrouter.cli.scenes import Scene, Stage
+    from orrouter.cli.stage import Scene, Stage
 
 LONGEST_S: Final = 18.0
 """Seconds after which the demo gives up, and says so."""
@@ -41,7 +41,7 @@ async def perform(scenes: Sequence[Scene], policy: str) -> int:
     """Play scenes under a policy and print how they go; the exit code."""
     from random import Random
 
-    from orrouter.cli.scenes import Stage
+    from orrouter.cli.stage import Stage
     from orrouter.policy.load import load_text
     from orrouter.policy.schema import read_policy
     from orrouter.router import Router
@@ -77,11 +77,11 @@ async def _played(scene: Scene, stage: Stage, until: float) -> bool:
 
 
 def opening(policy: str, url: str) -> list[Line]:
-    """What is about to happen, and under which policy."""
-    stack = policy.partition("demo:\n")[2].splitlines()
+    """What is about to happen, and under which policies."""
+    stacks = policy.partition("policies:\n")[2].splitlines()
     return [
-        Line(f"orrouter demo: one policy, and a fake OpenRouter at {url} that misbehaves", "bold"),
-        *(Line(f"  {line.strip()}", "cyan") for line in stack),
+        Line(f"orrouter demo: two policies, and a fake OpenRouter at {url} that misbehaves", "bold"),
+        *(Line(line, "cyan") for line in stacks),
         Line(""),
     ]
 

@@ -122,12 +122,15 @@ def table_of(stack: Stack) -> Any:
 
 
 def remarks(stack: Stack) -> Iterator[Line]:
-    """Who is asked only after some errors, and who would be skipped."""
+    """Who is asked only after some errors, who would be skipped, and what the request may cost at most."""
     for target in stack.targets:
         if target.when:
             yield Line(f"   {target.slug} only after {' or '.join(target.when)}")
         if target.skipped:
             yield Line(f"   {target.slug} is skipped: {target.skipped}", "yellow")
+        if stack.limited and target.ceiling:
+            style = "" if target.worst is not None else "yellow"
+            yield Line(f"   {target.slug or 'the default model'}: {target.ceiling}", style)
 
 
 def _facts(target: Candidate) -> tuple[str, str, str]:

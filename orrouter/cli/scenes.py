@@ -6,22 +6,14 @@ against what the fake itself has seen. A scene that goes otherwise raises `Other
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from orrouter.cli.moneyscenes import MONEY_SCENES
 from orrouter.cli.show import count, duration, money
-from orrouter.core.completion import Completion
+from orrouter.cli.stage import FIRST, QUESTION, SECOND, THIRD, Otherwise, Scene, Stage, asked, must
 from orrouter.core.errors import StreamBroken
-from orrouter.core.facts import BreakerOpened, Record, RetryScheduled
+from orrouter.core.facts import BreakerOpened, RetryScheduled
 from orrouter.core.money import nano
-from orrouter.router import Router
-from orrouter.testkit.log import Seen
-from orrouter.testkit.server import FakeOpenRouter
-
-FIRST: Final = "anthropic/claude-sonnet-4.5"
-SECOND: Final = "openai/gpt-4o"
-THIRD: Final = "google/gemini-2.5-flash"
 
 POLICY: Final = f"""\
 version: 1
@@ -29,6 +21,8 @@ upstreams:
   openrouter:
     base_url: ${{OPENROUTER_BASE_URL}}
     api_key: ${{OPENROUTER_API_KEY}}
+routes:
+  - {{policy: demo}}
 policies:
   demo:
     - deadline: {{total: 8s}}
@@ -36,78 +30,18 @@ policies:
     - retry: {{attempts: 3, initial: 100ms}}
     - breaker: {{consecutive: 4}}
     - deadline: {{first_token: 2s, stall: 2s}}
+  money:
+    - cost_cap: {{per_call: $0.50}}
+    - budget: {{account: "team:{{team}}", limits: {{day: $1}}}}
+    - fallback: {{models: [{FIRST}]}}
+    - deadline: {{first_token: 2s, stall: 2s}}
 """
 """The policy of the demo."""
 
-QUESTION: Final = [{"role": "user", "content": "What is a circuit breaker?"}]
 WORDS: Final = 8
 """Words after which a stream is broken."""
 MOST_FAILURES: Final = 8
 """Failing calls after which a breaker should long have opened."""
-
-
-class Otherwise(Exception):  # it says how a scene went
-    """A scene did not go as it should; the message says how it went."""
-
-
-@dataclass
-class Stage:
-    """Where the scenes play: a fake upstream, a router that asks it, and what the last call left behind."""
-
-    fake: FakeOpenRouter
-    router: Router
-    record: Record | None = None
-    seen_before: int = field(default=0)
-
-    def clear(self) -> None:
-        """All is well again, and nothing is remembered of the scene before."""
-        self.fake.clear()
-        self.router.reset_health()
-        self.begin()
-
-    def begin(self) -> None:
-        """What the upstream is asked from now on counts."""
-        self.seen_before = len(self.fake.requests)
-
-    @property
-    def seen(self) -> tuple[Seen, ...]:
-        """What the upstream was asked since."""
-        return self.fake.requests[self.seen_before :]
-
-    async def chat(self) -> Completion:
-        """One call for a whole answer."""
-        done = await self.router.chat(QUESTION)
-        self.record = done.record
-        return done
-
-    async def stream(self) -> tuple[Completion, str]:
-        """One call for a stream, and the text that its reader saw."""
-        text = ""
-        async with self.router.stream(QUESTION) as events:
-            async for event in events:
-                text += event.text
-            return events.completion, text
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One scene; `play` returns what the caller saw."""
-
-    title: str
-    done: str
-    play: Callable[[Stage], Awaitable[str]]
-
-
-def must(so: bool, otherwise: str) -> None:
-    """Raises Otherwise where it is not so."""
-    if not so:
-        raise Otherwise(otherwise)
-
-
-def asked(stage: Stage, *models: str) -> None:
-    """Raises Otherwise where the upstream was asked for other models than these, in this order."""
-    seen = [one.model for one in stage.seen]
-    must(seen == list(models), f"the upstream was asked for {', '.join(seen) or 'nothing'}")
 
 
 async def plain(stage: Stage) -> str:
@@ -216,6 +150,7 @@ SCENES: Final = (
     Scene("hidden error", "a 200 whose body is an error", hidden),
     Scene("dead stream", "a stream is cut before its first word", silent),
     Scene("broken stream", f"a stream is cut after {WORDS} words", broken),
+    *MONEY_SCENES,
     Scene("breaker", "a model fails again and again", breaker),
     Scene("all at once", "breaker open, then a 429, then a 503", record),
 )

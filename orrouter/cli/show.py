@@ -117,22 +117,26 @@ def count(number: int, one: str, several: str = "") -> str:
 # --- the record ---------------------------------------------------------------------------------------
 
 _HEAD: Final = ("#", "model", "provider", "HTTP", "outcome", "began", "first", "took", "cost")
-_RIGHT: Final = frozenset({"#", "HTTP", "began", "first", "took", "cost"})
+_HELD: Final = "held"
+"""A further column, where something was under a limit."""
+_RIGHT: Final = frozenset({"#", "HTTP", "began", "first", "took", "cost", _HELD})
 
 
 def record_lines(record: Record) -> list[Line]:
     """The decision record of a call: its tries in order, and between them what was decided."""
     from orrouter.cli.story import tell
 
-    cells = [_cells(attempt) for attempt in record.attempts]
-    widths = [max(map(len, column)) for column in zip(_HEAD, *cells, strict=True)]
+    limited = any(attempt.held_nano is not None for attempt in record.attempts)
+    head = (*_HEAD, _HELD) if limited else _HEAD
+    cells = [_cells(attempt)[: len(head)] for attempt in record.attempts]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     happened: list[tuple[float, int, Line]] = [
-        (attempt.started_s, 1, Line(_row(one, widths), _colour(attempt.outcome)))
+        (attempt.started_s, 1, Line(_row(one, head, widths), _colour(attempt.outcome)))
         for attempt, one in zip(record.attempts, cells, strict=True)
     ]
     happened += [(fact.at_s, 0, Line(" " * (widths[0] + 2) + tell(fact), "dim")) for fact in record.facts]
     happened.sort(key=lambda one: one[:2])
-    return [Line(_row(_HEAD, widths), "bold"), *(line for _, _, line in happened), Line(_total(record), "dim")]
+    return [Line(_row(head, head, widths), "bold"), *(line for _, _, line in happened), Line(_total(record), "dim")]
 
 
 def _cells(attempt: AttemptRecord) -> tuple[str, ...]:
@@ -146,14 +150,15 @@ def _cells(attempt: AttemptRecord) -> tuple[str, ...]:
         duration(attempt.started_s),
         duration(first),
         duration(attempt.duration_s),
-        money(attempt.cost_nano),
+        "unknown" if attempt.provenance == "unknown" else money(attempt.cost_nano),
+        money(attempt.held_nano),
     )
 
 
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _row(cells: Sequence[str], heads: Sequence[str], widths: Sequence[int]) -> str:
     aligned = (
         cell.rjust(width) if head in _RIGHT else cell.ljust(width)
-        for head, cell, width in zip(_HEAD, cells, widths, strict=True)
+        for head, cell, width in zip(heads, cells, widths, strict=True)
     )
     return "  ".join(aligned).rstrip()
 

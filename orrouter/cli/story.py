@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from orrouter.core import facts
+from orrouter.core.money import show as show_money
 from orrouter.core.units import show_duration
 
 _SENTENCES: Final[dict[type[facts.Fact], Callable[[Any], str]]] = {
@@ -34,6 +35,38 @@ _SENTENCES: Final[dict[type[facts.Fact], Callable[[Any], str]]] = {
     facts.CallEnded: lambda fact: f"ended: {fact.outcome}",
     facts.CatalogRefreshed: lambda fact: f"{fact.models} models in the new list",
     facts.CatalogKept: lambda fact: f"the old list of models is kept: {fact.reason}",
+    facts.TokensClamped: lambda fact: (
+        f"a limit of {show_money(fact.room_nano)} buys {fact.max_tokens} of {fact.asked} tokens"
+    ),
+    facts.HoldTaken: lambda fact: (
+        f"{show_money(fact.held_nano)} held"
+        + (f" for {', '.join(fact.accounts)}" if fact.accounts else "")
+        + (f" (an estimate: {fact.estimate})" if fact.estimate else "")
+    ),
+    facts.HoldSettled: lambda fact: (
+        f"cost {show_money(fact.cost_nano)} of {show_money(fact.held_nano)} held ({fact.provenance})"
+    ),
+    facts.HoldSuspended: lambda fact: (
+        f"nobody knows what it cost ({fact.reason}): {show_money(fact.held_nano)} stay charged"
+    ),
+    facts.HoldExceeded: lambda fact: (
+        f"{fact.model} cost {show_money(fact.cost_nano)}, more than the {show_money(fact.held_nano)} held"
+    ),
+    facts.BudgetThresholdPassed: lambda fact: (
+        f"{fact.account} has used {fact.percent} % of {show_money(fact.limit_nano)} ({fact.period})"
+    ),
+    facts.LedgerBypassed: lambda fact: (
+        f"the ledger was passed by: {show_money(fact.held_nano)} for {', '.join(fact.accounts)} are not held"
+    ),
+    facts.LedgerTroubled: lambda fact: f"the ledger: {fact.message}",
+    facts.HoldReconciled: lambda fact: (
+        f"{fact.model or fact.upstream} cost {show_money(fact.cost_nano)} of {show_money(fact.held_nano)} held:"
+        f" {fact.provenance}"
+    ),
+    facts.ReconcileFailed: lambda fact: (
+        f"{fact.upstream or 'the ledger'} cannot tell unknown costs: {fact.error};"
+        f" asks again in {show_duration(fact.retry_in_s)}"
+    ),
     facts.PolicyReloaded: lambda fact: f"the policy was read again from {fact.file}",
 }
 

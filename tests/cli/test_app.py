@@ -9,7 +9,7 @@ import pytest
 
 from orrouter import __version__
 
-COMMANDS = ["demo", "chat", "check", "explain", "models", "fake", "init", "doctor"]
+COMMANDS = ["demo", "chat", "check", "explain", "models", "spend", "ledger", "fake", "init", "doctor"]
 
 
 def test_help_names_every_command(run):

@@ -1,4 +1,4 @@
-"""The demo: it shows eight things, and it cannot lie."""
+"""The demo: it shows twelve things, and it cannot lie."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from orrouter.cli.demo import WIDTH, perform
 from orrouter.cli.scenes import POLICY, SCENES
 
-SCREEN = 45
+SCREEN = 54
 
 
 def test_it_shows_everything_on_one_screen(shell):
@@ -16,7 +16,7 @@ def test_it_shows_everything_on_one_screen(shell):
     lines = ran.stdout.splitlines()
     assert (0, "") == (ran.returncode, ran.stderr)
     assert [scene.title for scene in SCENES] == [line[7:22].strip() for line in lines if line.startswith("ok ")]
-    assert "8 of 8 scenes went as they should" in ran.stdout
+    assert "12 of 12 scenes went as they should" in ran.stdout
     assert SCREEN >= len(lines)
     assert WIDTH >= max(map(len, lines))
 
@@ -66,3 +66,20 @@ async def test_a_scene_that_goes_otherwise_says_so(title, policy, capsys):
     assert "WRONG" in told
     assert "it went otherwise:" in told
     assert "0 of 1 scenes went as they should" in told
+
+
+@pytest.mark.parametrize(
+    ("title", "wrong"),
+    [
+        ("cost cap", "- cost_cap: {per_call: $0.50}"),
+        ("budget", '- budget: {account: "team:{team}", limits: {day: $1}}'),
+    ],
+)
+async def test_a_scene_about_money_needs_its_layer(title, wrong, capsys):
+    """Without the budget nothing is refused; the cap of a call needs no layer, and is shown all the same."""
+    (scene,) = [one for one in SCENES if one.title == title]
+    policy = "".join(line for line in POLICY.splitlines(keepends=True) if line.strip() != wrong)
+    assert policy != POLICY
+    expected = 0 if title == "cost cap" else 1
+    assert expected == await perform([scene], policy)
+    assert ("WRONG" in capsys.readouterr().out) == bool(expected)

@@ -103,3 +103,18 @@ def test_a_request_that_is_none_is_refused(run, two, text, told):
     result = run("explain", two, "--request", "-", typed=text, env=KEY)
     assert 2 == result.exit_code
     assert told in " ".join(result.stderr.split())
+
+
+def test_it_tells_the_most_that_a_request_may_cost(run, tmp_path):
+    """Under a limit each target is told with its ceiling, or why there is none."""
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        "version: 1\nupstreams:\n  openrouter:\n    base_url: https://a.b\n    api_key: ${OPENROUTER_API_KEY}\n"
+        "policies:\n  default:\n    - cost_cap: {}\n    - fallback: {models: [openai/gpt-4o, no/such]}\n"
+    )
+    request = tmp_path / "r.json"
+    request.write_text('{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}')
+    told = words(run("explain", file, "--request", request, env=KEY))
+    assert "openai/gpt-4o: at most $0.0" in told
+    assert "and 100 out" in told
+    assert "no/such: refused under a limit" in told
