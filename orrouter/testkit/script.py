@@ -241,7 +241,7 @@ class _Tape:
         """An answer in one JSON, judged as one that came over HTTP."""
         self.over = True
         self._answered()
-        return [whole_answer(orjson.dumps(body), self._call, {}, plain=True, wall=self._loop.time)]
+        return [whole_answer(orjson.dumps(body), self._call, {}, wall=self._loop.time)]
 
     def _commit(self, events: list[Event]) -> None:
         if self._attempt.first_token is None and any(event.semantic for event in events):

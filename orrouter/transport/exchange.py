@@ -28,9 +28,9 @@ from orrouter.core.events import Event
 from orrouter.core.units import show_duration
 from orrouter.transport.base import Road
 from orrouter.transport.mapping import FOREIGN, failure_of
-from orrouter.transport.sending import Body
+from orrouter.transport.sending import more, received
 from orrouter.wire.faults import Answer, fault_of
-from orrouter.wire.request import Request, plain
+from orrouter.wire.request import Request, is_plain
 from orrouter.wire.stream import StreamReader
 from orrouter.wire.whole import whole_answer
 from orrouter.wire.words import one_line
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
     from yarl import URL
 
-    from orrouter.transport.sending import Send
+    from orrouter.transport.sending import Answered, Send
 
 ERROR_BODY: Final = 2**20
 """Bytes of an error's body that are read: the largest seen are some kilobytes, a CDN's page some ten."""
@@ -58,8 +58,7 @@ class Exchange:
 
     __slots__ = (
         "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_finish", "_hard", "_hard_name",
-        "_last_byte", "_loop", "_mute", "_plain", "_reader", "_request", "_response", "_road", "_sent",
-        "over",
+        "_last_byte", "_loop", "_mute", "_reader", "_request", "_response", "_road", "_sent", "over",
     )  # fmt: skip
 
     def __init__(self, call: Call, request: Request, clock: Clock, road: Road, cuts: Cuts) -> None:
@@ -69,35 +68,38 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._cuts = cuts
         self._cut: Cut | None = cuts.take()
-        self._response: ClientResponse | None = None
+        self._response: ClientResponse | Answered | None = None
         self._reader: StreamReader | None = None
         self.over = False
-        self._plain = call.target.dialect == "openrouter" and plain(call.body, call.target.model)
-        self._sent = self._last_byte = self._loop.time()
-        ends = _after(self._sent, call.clocks.attempt)
-        self._hard, self._hard_name = _nearer(call.deadline, "total", ends, "attempt")
-        self._clock_name = "total"
+        self._sent = self._last_byte = now = self._loop.time()
+        self._hard, self._hard_name = _nearer(call.deadline, "total", _after(now, call.clocks.attempt), "attempt")
+        self._clock_name = self._hard_name
         self._finish: float | None = None
         """When the model had finished, as seen by the first wait behind it."""
         self._mute = 0.0
         """Seconds waited since something was last said."""
 
-    async def open(self, send: Send, url: URL, headers: Mapping[str, str] | None) -> None:
-        """Send the request and wait for the head of the answer. Raises what its status or silence means."""
+    async def open(self, send: Send, url: URL, headers: Mapping[str, str] | None) -> list[Event]:
+        """Send the request and wait for the head of the answer; gives the events that came together with it.
+
+        Raises what its status or silence means.
+        """
         call = self._call
         instant = self._set("connect", self._sent + call.clocks.connect)
         try:
             with self._until(instant):
-                # A GET has an empty body, which tells when it goes out.
-                body = Body(self._request.body or b"", self.sent)
-                self._response = response = await send(call.method, url, body, headers, call.query)
+                self._response = response = await send(call.method, url, self._request.body, self.sent, headers)
         except FOREIGN as error:
             failed = failure_of(error, self._attempt)
         except RouterError as error:
             self._told(error)
             raise
         else:
-            return await self._begun(response)
+            self._begun(response)
+            if response.status != 200:
+                raise self._told(await self._refused(response))
+            # Most answers that are one JSON come whole, together with their head.
+            return await self.read() if self._reader is None and response.content.is_eof() else []
         # Not from inside the handler: aiohttp's errors bear the headers that were sent, and the key in them.
         raise self._told(failed)
 
@@ -105,27 +107,22 @@ class Exchange:
         """A connection is there and the request goes out: from here on it may be billed."""
         self._attempt.phase = "sent"
         self._sent = self._last_byte = now = self._loop.time()
+        # An answer in one piece is waited for as long as the try may take.
         self._until(self._limit(now) if self._request.stream else self._set("attempt", None))
 
-    async def _begun(self, response: ClientResponse) -> None:
+    def _begun(self, response: ClientResponse | Answered) -> None:
+        """The head is there: what it tells of the try, and who is to read what follows."""
         attempt = self._attempt
         attempt.phase, attempt.status = "headers", response.status
         self._last_byte = self._loop.time()
         made = response.headers.get("X-Generation-Id")
         if made:
             attempt.generation_id = made
-        if response.status != 200:
-            raise self._told(await self._refused(response))
-        if self._request.stream and response.content_type not in _WHOLE:
-            self._reader = StreamReader(
-                attempt,
-                plain=self._plain,
-                max_bytes=self._road.max_body,
-                headers=response.headers,
-                wall=self._clock.wall,
-            )
+        if self._request.stream and response.status == 200 and response.content_type not in _WHOLE:
+            free, most, wall = is_plain(self._call), self._road.max_body, self._clock.wall
+            self._reader = StreamReader(attempt, plain=free, max_bytes=most, headers=response.headers, wall=wall)
 
-    async def _refused(self, response: ClientResponse) -> UpstreamError:
+    async def _refused(self, response: ClientResponse | Answered) -> UpstreamError:
         if 300 <= response.status < 400:
             return _redirect(response.status, response.headers.get("Location", "nowhere"))
         try:
@@ -133,34 +130,35 @@ class Exchange:
         except UpstreamError:
             body = b""  # The status alone says enough; a body that never comes must not hide it.
         answer = Answer(status=response.status, headers=response.headers, body=body)
-        fault = fault_of(answer, now=self._clock.wall(), plain=self._plain)
-        words = f"HTTP {response.status} is no answer to this request"
-        return fault or ServerError(words, status=response.status, again="no")
+        return _judged(answer, is_plain(self._call), self._clock.wall())
 
     async def read(self) -> list[Event]:
         """The next events; empty when the upstream has said it all."""
         if self.over:
             return []
         try:
-            events = await (self._read_whole() if self._reader is None else self._read_stream(self._reader))
+            if self._reader is not None:
+                events = await self._read_stream(self._reader)
+            else:
+                self.over = True
+                events = [self._whole(await self._body(self._road.max_body))]
         except UpstreamError as error:
             self.over = True
             raise self._told(error)  # noqa: B904  # the same error, with its place filled in
         except DeadlineExceeded as error:
             self.over = True
             raise self._billed(error)  # noqa: B904  # the same error
-        if self._attempt.first_token is None:
+        attempt = self._attempt
+        if attempt.first_token is None:
             for event in events:
                 if event.semantic:
-                    self._attempt.first_token, self._attempt.phase = self._loop.time(), "committed"
+                    attempt.first_token, attempt.phase = self._last_byte, "committed"
                     break
         return events
 
-    async def _read_whole(self) -> list[Event]:
-        self.over = True
-        raw = await self._body(self._road.max_body)
+    def _whole(self, raw: bytes) -> Event:
         assert self._response is not None
-        return [whole_answer(raw, self._call, self._response.headers, plain=self._plain, wall=self._clock.wall)]
+        return whole_answer(raw, self._call, self._response.headers, wall=self._clock.wall)
 
     async def _read_stream(self, reader: StreamReader) -> list[Event]:
         since = self._loop.time()
@@ -194,13 +192,13 @@ class Exchange:
 
     async def _receive(self, since: float) -> bytes:
         """The next bytes, b"" at the end; `since`: when the reader began to wait."""
-        assert self._response is not None
-        content = self._response.content
+        response = self._response
+        assert response is not None
         try:
-            data = content.read_nowait()
-            if not data and not content.at_eof():
+            data = received(response)
+            if not data and not response.content.at_eof():
                 with self._until(self._limit(since)):
-                    data = await content.readany()
+                    data = await more(response)
         except FOREIGN as error:
             failed = failure_of(error, self._attempt)
         else:
@@ -209,10 +207,11 @@ class Exchange:
 
     async def _body(self, most: int, patience: float | None = None) -> bytes:
         """The whole body, at most so many bytes, at most so many seconds (None: as the clocks say)."""
-        assert self._response is not None
-        content = self._response.content
+        response = self._response
+        assert response is not None
+        content = response.content
         try:
-            data = content.read_nowait()
+            data = received(response)
             if content.at_eof() and len(data) <= most:
                 return data  # Most bodies arrive together with their head.
             parts, size, since = [data], len(data), self._loop.time()
@@ -220,7 +219,7 @@ class Exchange:
                 # One JSON where a stream was asked for: the clocks of a stream hold.
                 streamed = patience is None and self._request.stream
                 with self._until(self._limit(since) if streamed else self._set("attempt", _after(since, patience))):
-                    data = await content.readany()
+                    data = await more(response)
                 self._last_byte = self._loop.time()
                 parts.append(data)
                 size += len(data)
@@ -355,6 +354,11 @@ def _redirect(status: int, place: str) -> ServerError:
         billed="no",
         again="no",
     )
+
+
+def _judged(answer: Answer, plain: bool, now: float) -> UpstreamError:
+    words = f"HTTP {answer.status} is no answer to this request"
+    return fault_of(answer, plain=plain, now=now) or ServerError(words, status=answer.status, again="no")
 
 
 def _after(instant: float, seconds: float | None) -> float | None:

@@ -60,13 +60,14 @@ class HttpTransport:
         assert attempt is not None, "the attempt layer stands above the transport"
         request = request_of(call)
         exchange = Exchange(call, request, self._clock, road, self._cuts)
-        stream = EventStream(exchange, partial(_fold, call))
+        stream = None
         try:
-            await exchange.open(road.send, road.url(request.path), road.headers(call))
-            if not await stream.ahead(1):
+            begun = await exchange.open(road.send, road.url(request.path, call.query), road.headers(call))
+            stream = EventStream(exchange, partial(_fold, call), begun)
+            if not begun and not await stream.ahead(1):
                 raise EmptyReply("the upstream said nothing")
         except BaseException:
-            stream.close()
+            (stream or exchange).close()
             raise
         return Reply(attempt, stream)
 
@@ -146,7 +147,7 @@ class _Road:
         )
         self.send = sender(self.session, upstream.proxy)
 
-    def url(self, path: str) -> URL:
+    def url(self, path: str, query: Mapping[str, str]) -> URL:
         """Where a path of this upstream is. Raises PolicyError for a base_url that is none."""
         url = self._urls.get(path)
         if url is None:
@@ -156,7 +157,7 @@ class _Road:
                 raise PolicyError(f"the base_url of upstream {self.upstream.name} is no address: {error}") from None
             if len(self._urls) < 1000:
                 self._urls[path] = url
-        return url
+        return url.extend_query(query) if query else url
 
     @property
     def max_body(self) -> int:

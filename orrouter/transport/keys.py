@@ -5,7 +5,6 @@ Law: keys only, and never one in an error: what is wrong with a key is said by n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def _hidden(value: Any, key: str) -> Any:
     """A JSON value with `****` where the key stands in one of its texts."""
     if isinstance(value, str):
         return value.replace(key, "****")
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {_hidden(name, key): _hidden(part, key) for name, part in value.items()}
     return [_hidden(part, key) for part in value] if isinstance(value, list) else value
 

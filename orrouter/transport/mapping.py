@@ -47,5 +47,8 @@ def failure_of(error: BaseException, attempt: Attempt) -> UpstreamError:
 
 def _text(error: BaseException) -> str:
     """The error in words; an empty one is named by its class, and headers in its repr are never shown."""
-    words = str(error) if not isinstance(error, aiohttp.ClientResponseError) else error.message
+    if isinstance(error, aiohttp.ClientResponseError | http_exceptions.HttpProcessingError):
+        words = error.message
+    else:
+        words = str(error)
     return one_line(words or type(error).__name__)[:300]

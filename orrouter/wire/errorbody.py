@@ -11,23 +11,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from orrouter.wire.waits import header
-from orrouter.wire.words import MESSAGE_MAX, Json, dig, first_text, mapping, one_line, text_of, without_secrets
+from orrouter.wire.words import (
+    MESSAGE_MAX,
+    Json,
+    dig,
+    first_text,
+    is_object,
+    mapping,
+    one_line,
+    text_of,
+    without_secrets,
+)
 
 RAW_MAX = 4096
 """Characters of the error object that are kept."""
 
+_NOTHING: Final[Mapping[str, Any]] = {}
+_REQUEST_IDS: Final = ("X-Request-Id", "Request-Id", "CF-Ray")
 _GENERIC = frozenset({"", "error", "provider returned error", "json error injected into sse stream"})
 _BLAMED = re.compile(r"upstream error from ([^:]{1,60}):|requires moderation on ([^.]{1,60})\.", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
 class Complaint:
     """One failure in the words of the upstream.
 
@@ -35,58 +44,37 @@ class Complaint:
     of the answer; `parsed` says that the upstream told it in JSON, not a page or a silence.
     """
 
-    http_status: int
-    error: Json = field(default_factory=dict)
-    body: Json = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    parsed: bool = True
-
-    @cached_property
-    def metadata(self) -> Json:
+    def __init__(
+        self,
+        http_status: int,
+        error: Json = _NOTHING,
+        body: Json = _NOTHING,
+        headers: Mapping[str, str] = _NOTHING,
+        *,
+        parsed: bool = True,
+    ) -> None:
+        self.http_status, self.error, self.body, self.headers, self.parsed = http_status, error, body, headers, parsed
+        self.metadata = mapping(error.get("metadata"))
         """`error.metadata`, empty if there is none."""
-        return mapping(self.error.get("metadata"))
-
-    @cached_property
-    def availability(self) -> Json:
+        self.availability = mapping(error.get("availability"))
         """`error.availability`, empty if there is none."""
-        return mapping(self.error.get("availability"))
-
-    @cached_property
-    def status(self) -> int:
+        self.status = _named_status(error) or http_status
         """The status the error names, which may differ from that of the answer; else that of the answer."""
-        named = (status_of(self.error.get(name)) for name in ("code", "http_status", "status"))
-        return next((status for status in named if status is not None), self.http_status)
+        self.message = dig(error)
+        """What the outer error says."""
+        self.inner = dig(self.metadata.get("raw"))
+        """What the provider behind it said."""
+        self.generic = self.message.lower().rstrip(".") in _GENERIC
+        """Whether the outer message tells nothing."""
+        self.words = f"{self.message[:RAW_MAX]}\n{self.inner[:RAW_MAX]}".lower()
+        """Outer and inner message in lower case, to look for signatures in."""
+        self.provider = _provider(self.metadata, body) or _blamed(self.message)
+        """The provider that failed, if it is named anywhere."""
 
-    @cached_property
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The words that name the kind of failure, the most stable first (`error_type`, then codes)."""
         return tuple(_kinds(self))
-
-    @cached_property
-    def message(self) -> str:
-        """What the outer error says."""
-        return dig(self.error)
-
-    @cached_property
-    def inner(self) -> str:
-        """What the provider behind it said."""
-        return dig(self.metadata.get("raw"))
-
-    @cached_property
-    def generic(self) -> bool:
-        """Whether the outer message tells nothing."""
-        return self.message.lower().rstrip(".") in _GENERIC
-
-    @cached_property
-    def words(self) -> str:
-        """Outer and inner message in lower case, to look for signatures in."""
-        return f"{self.message[:RAW_MAX]}\n{self.inner[:RAW_MAX]}".lower()
-
-    @cached_property
-    def provider(self) -> str | None:
-        """The provider that failed, if it is named anywhere."""
-        names = (self.metadata.get("provider_name"), self.metadata.get("provider"), self.body.get("provider"))
-        return first_text(*names) or _blamed(self.message)
 
     @property
     def model(self) -> str | None:
@@ -102,8 +90,10 @@ class Complaint:
     @property
     def request_id(self) -> str | None:
         """The id that the upstream's own support understands."""
-        names = ("X-Request-Id", "Request-Id", "CF-Ray")
-        return first_text(self.body.get("request_id"), *(header(self.headers, name) for name in names))
+        said = first_text(self.body.get("request_id"))
+        for name in _REQUEST_IDS:
+            said = said or first_text(header(self.headers, name))
+        return said
 
     @property
     def raw(self) -> object:
@@ -112,12 +102,25 @@ class Complaint:
         text = orjson.dumps(clean).decode()
         return text[:RAW_MAX] if len(text) > RAW_MAX else clean
 
-    @cached_property
+    @property
     def summary(self) -> str:
         """One line for people: the provider's own words where the outer ones say nothing."""
         said = (self.inner or self.message) if self.generic else self.message
         said = one_line(said) or next(iter(self.kinds), "") or "the upstream failed and gave no reason"
         return f"{self.provider}: {said}"[:MESSAGE_MAX] if self.generic and self.provider else said
+
+
+def _named_status(error: Json) -> int | None:
+    for name in ("code", "http_status", "status"):
+        status = status_of(error.get(name))
+        if status is not None:
+            return status
+    return None
+
+
+def _provider(metadata: Json, body: Json) -> str | None:
+    names = (metadata.get("provider_name"), metadata.get("provider")) if metadata else ()
+    return first_text(*names, body.get("provider"))
 
 
 def _kinds(complaint: Complaint) -> Iterator[str]:
@@ -135,7 +138,7 @@ def _kinds(complaint: Complaint) -> Iterator[str]:
 
 
 def _blamed(message: str) -> str | None:
-    match = _BLAMED.search(message[:RAW_MAX])
+    match = _BLAMED.search(message[:RAW_MAX]) if " on " in message.lower() or ":" in message else None
     return one_line(match[1] or match[2]) if match is not None else None
 
 
@@ -148,7 +151,7 @@ def find_error(body: Json) -> Json | None:
         error = holder.get("error")
         if error:
             kind = holder.get("error_type")
-            told = error if isinstance(error, Mapping) else {"message": dig(error)}
+            told = error if is_object(error) else {"message": dig(error)}
             return {**told, "error_type": kind} if kind and "error_type" not in told else told
     if body.get("type") in ("error", "response.failed"):
         return body

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from orrouter.core.errors import (
     AuthFailed,
@@ -48,7 +48,7 @@ from orrouter.wire.signatures import (
     by_words,
 )
 from orrouter.wire.waits import until_utc_midnight, wait_hint
-from orrouter.wire.words import Json, first_text, from_page, mapping, read_json, text_of
+from orrouter.wire.words import Json, first_text, from_page, is_object, mapping, read_json, text_of
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -59,12 +59,11 @@ _AFFORD = re.compile(r"can only afford ([0-9]{1,12})\b")
 _FLAGGED = re.compile(r'flagged for "([^"]{1,300})"')
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One answer of HTTP: `body` is bytes, text, or JSON that is parsed already; header names in any case."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NO_HEADERS
     body: object = b""
 
 
@@ -85,7 +84,7 @@ def fault_of(
     if isinstance(body, list) and len(body) == 1 and mapping(body[0]).get("error"):
         body = body[0]  # Google's compatible endpoint wraps its errors so
     succeeded = 200 <= answer.status < 300
-    if succeeded and isinstance(body, Mapping):
+    if succeeded and is_object(body):
         return fault_in(
             body, whole=True, needs=needs, status=answer.status, headers=answer.headers, plain=plain, now=now
         )
@@ -130,7 +129,7 @@ def _holds(obj: Json, needs: str) -> bool:
 
 def _complaint(answer: Answer, body: object) -> Complaint:
     """An answer that failed, whatever its body is."""
-    if not isinstance(body, Mapping):
+    if not is_object(body):
         page = from_page(body) if isinstance(body, str) else {"message": "an answer that is no JSON object"}
         return Complaint(answer.status, page, {}, answer.headers, parsed=False)
     return Complaint(answer.status, find_error(body) or body, body, answer.headers)
@@ -141,16 +140,23 @@ def _complaint(answer: Answer, body: object) -> Complaint:
 
 def _judge(complaint: Complaint, hint: float | None) -> Verdict:
     """The first of the rules that knows this failure."""
-    verdicts = (rule(complaint) for rule in _RULES)
-    verdict = next((verdict for verdict in verdicts if verdict is not None), UNKNOWN)
+    verdict = None
+    for rule in _RULES if complaint.metadata else _PLAIN_RULES:
+        verdict = rule(complaint)
+        if verdict is not None:
+            break
+    verdict = verdict or UNKNOWN
     if complaint.status == 402 and hint is not None and verdict.kind is CreditsExhausted and not _limit(complaint):
         return IN_FLIGHT  # no other 402 says when to come back
     return verdict
 
 
 def _limit(complaint: Complaint) -> Verdict | None:
-    markers = (complaint.metadata.get("limit_source"), complaint.metadata.get("reason"))
-    return next((LIMIT_SOURCES[word] for word in map(text_of, markers) if word in LIMIT_SOURCES), None)
+    for name in ("limit_source", "reason"):
+        word = text_of(complaint.metadata.get(name))
+        if word in LIMIT_SOURCES:
+            return LIMIT_SOURCES[word]
+    return None
 
 
 def _routing(complaint: Complaint) -> Verdict | None:
@@ -190,16 +196,9 @@ def _type(complaint: Complaint) -> Verdict | None:
     return next((table[word] for word in words for table in (KINDS, TYPES) if word in table), None)
 
 
-_RULES: tuple[Callable[[Complaint], Verdict | None], ...] = (
-    _limit,
-    _routing,
-    _moderation,
-    _empty_404,
-    _words,
-    _kind,
-    _status,
-    _type,
-)
+_PLAIN_RULES: tuple[Callable[[Complaint], Verdict | None], ...] = (_words, _kind, _status, _type)
+_RULES = (_limit, _routing, _moderation, _empty_404, *_PLAIN_RULES)
+"""The first four read nothing but `error.metadata`."""
 
 
 # --- the error ----------------------------------------------------------------------------------------
@@ -252,8 +251,9 @@ def _charged(complaint: Complaint) -> bool:
 def _said_something(complaint: Complaint) -> bool:
     """Whether a failed choice bears a part of the answer: then the model had worked."""
     choices = complaint.body.get("choices")
-    messages = (mapping(choice).get("message") for choice in choices) if isinstance(choices, list) else ()
-    return any(mapping(message).get("content") for message in messages)
+    if not isinstance(choices, list):
+        return False
+    return any(mapping(mapping(choice).get("message")).get("content") for choice in choices)
 
 
 def _wait(complaint: Complaint, hint: float | None, now: float | None) -> float | None:

@@ -6,12 +6,12 @@ a field nobody here knows survives with its last value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from orrouter.core.call import Attempt, Trail
 from orrouter.core.completion import Completion
-from orrouter.core.events import Event, Json, Whole
+from orrouter.core.events import Chunk, Event, Json, Whole
 
 _JOINED = frozenset({"content", "reasoning", "reasoning_content", "refusal", "arguments", "transcript", "data"})
 """Texts that arrive in pieces."""
@@ -65,7 +65,30 @@ def completion_of(events: Sequence[Event], attempt: Attempt, trail: Trail) -> Co
     """The completion that these events tell."""
     if len(events) == 1 and isinstance(events[0], Whole):
         return Completion(events[0].data, attempt, trail)
-    return Completion(fold([event.data for event in events]), attempt, trail)
+    return Completion(fold(_gathered(events)), attempt, trail)
+
+
+def _gathered(events: Iterable[Event]) -> Iterator[Json]:
+    """The objects of the events; a run of those that are alike but for their words as one that says all of them."""
+    run: Json | None = None
+    words: list[str] = []
+    for event in events:
+        if type(event) is Chunk and event.like is not None and event.like is run:
+            words.append(event.text)
+            continue
+        if run is not None and words:
+            yield _saying(run, "".join(words))
+            words = []
+        run = event.data
+        yield run
+    if run is not None and words:
+        yield _saying(run, "".join(words))
+
+
+def _saying(data: Json, words: str) -> Json:
+    """The event with other words; it has one choice, with a delta."""
+    (choice,) = data["choices"]
+    return {**data, "choices": [{**choice, "delta": {**choice["delta"], "content": words}}]}
 
 
 def fold(chunks: Iterable[Json]) -> Json:

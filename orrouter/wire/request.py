@@ -7,8 +7,7 @@ upstream (its key, its fixed headers) is the transport's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -36,8 +35,7 @@ _FREE_TOOLS: Final = frozenset({"function", "custom"})
 _FREE_PLUGINS: Final = frozenset({"response-healing", "context-compression", "moderation"})
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What goes out: `path` under the base URL, JSON bytes (None for a GET), and whether a stream comes back."""
 
     path: str
@@ -59,6 +57,11 @@ def streams(call: Call) -> bool:
     if not call.completes:
         return False
     return call.streamed or call.clocks.first_token is not None or call.clocks.stall is not None
+
+
+def is_plain(call: Call) -> bool:
+    """Whether this is OpenRouter, and nothing in the request can cost a fee of its own: see `plain`."""
+    return call.target.dialect == "openrouter" and plain(call.body, call.target.model)
 
 
 def plain(body: Mapping[str, Any], model: str = "") -> bool:
@@ -147,17 +150,17 @@ def _bare(message: Any) -> Any:
     return bare
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     """The first try's bytes, kept so that a long prompt is serialised once for all tries."""
 
     messages: Any
-    head: dict[str, Any]
+    request: dict[str, Any]
     body: bytes
 
     def fragment(self) -> bytes | None:
         """The messages as they stand at the end of `body`; None when the head was changed meanwhile."""
-        before = orjson.dumps(self.head)[:-1] + (b',"messages":' if self.head else b'"messages":')
+        head = {name: value for name, value in self.request.items() if name != "messages"}
+        before = orjson.dumps(head)[:-1] + (b',"messages":' if head else b'"messages":')
         return self.body[len(before) : -1] if self.body.startswith(before) else None
 
 
@@ -169,9 +172,11 @@ def _serialise(call: Call, head: dict[str, Any]) -> bytes:
     if isinstance(sent, _Sent) and sent.messages is messages:
         said = sent.fragment()
         if said is not None:
-            return _dumps({**head, "messages": orjson.Fragment(said)})
-    body = _dumps({**head, "messages": messages})
-    if not isinstance(sent, _Sent):
+            head["messages"] = orjson.Fragment(said)
+            return _dumps(head)
+    head["messages"] = messages
+    body = _dumps(head)
+    if sent is None:
         call.trail.sent = _Sent(messages, head, body)
     return body
 

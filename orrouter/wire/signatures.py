@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from orrouter.core.errors import (
     Again,
@@ -205,6 +206,7 @@ SIGNS: tuple[Sign, ...] = (
 """Sentences, the first that fits wins."""
 
 
+@lru_cache(maxsize=256)  # In an outage the same sentence comes a thousand times.
 def by_words(words: str, status: int) -> Verdict | None:
     """What the sentence itself says, at this status; `words` in lower case."""
     return next((sign.verdict for sign in SIGNS if status in sign.at and sign.words.search(words)), None)

@@ -35,7 +35,9 @@ OLD_MODELS: Final[Mapping[str, str]] = {"auto": "openrouter/auto"}
 def translate(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Spelling, ...]]:
     """`body` in today's spelling, and what was changed; the same object when nothing was."""
     provider = body.get("provider")
-    old_provider = isinstance(provider, Mapping) and not OLD_PROVIDER_FIELDS.isdisjoint(provider)
+    old_provider = (
+        provider is not None and isinstance(provider, Mapping) and not OLD_PROVIDER_FIELDS.isdisjoint(provider)
+    )
     if OLD_FIELDS.isdisjoint(body) and not old_provider:
         return body, ()
     new: Body = dict(body)

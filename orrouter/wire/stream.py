@@ -19,11 +19,14 @@ from orrouter.core.errors import Rejected, StreamBroken, Transient, UpstreamErro
 from orrouter.core.events import Chunk, Event, Json
 from orrouter.wire.faults import fault_in
 from orrouter.wire.halves import mended
+from orrouter.wire.mould import Mould, mould_of
 from orrouter.wire.response import ANSWERS, is_finished, note_origin, nothing_said, plain_words, read_chunk
 from orrouter.wire.sse import SSEDecoder, SSETooLarge
 
 MALFORMED_MAX: Final = 3
 """Events without JSON that a stream may hold and still be believed."""
+LEARN: Final = 16
+"""One event in so many may be tried as a mould for those that follow."""
 EVENTS_MAX: Final = 500_000
 """Events that one stream may have: some times the longest answer that any model writes, token by token."""
 
@@ -32,8 +35,8 @@ class StreamReader:
     """Reads one stream. After each `feed`: `error` is set when it broke, `done` when nothing more is needed."""
 
     __slots__ = (
-        "_attempt", "_closed", "_decoder", "_events", "_flows", "_halves", "_headers", "_held", "_last", "_open",
-        "_origin", "_plain", "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
+        "_attempt", "_closed", "_decoder", "_events", "_flows", "_halves", "_headers", "_held", "_last", "_mould",
+        "_moulds", "_open", "_origin", "_plain", "_usage", "_wall", "done", "error", "finished", "last_slow", "said",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +61,9 @@ class StreamReader:
         """Halves of characters that wait for the other one, by where they stood."""
         self._last: Chunk | None = None
         """What was said last, but for plain words."""
+        self._mould: Mould | None = None
+        """That of the latest plain words."""
+        self._moulds = 0
         self._usage: Mapping[str, Any] | None = None
         self._origin = self._flows = False
         self._events = 0
@@ -107,29 +113,42 @@ class StreamReader:
             self.error = self._broken(f"the stream has more than {EVENTS_MAX} events")
             self.error.again = "no"
             return events
-        loads = orjson.loads
         for payload in payloads:
-            try:
-                data: Any = loads(payload)
-            except orjson.JSONDecodeError:
-                data = mended(payload, self._halves)
-            if self._flows:
-                # Nine events of ten are words and no more: they are read here, and all others below.
-                words = plain_words(data)
-                if words:
-                    self.last_slow = False
-                    events.append(Chunk(payload, data, words))
-                    continue
-            if type(data) is dict:
-                self._event(payload, data, events)
-            elif payload.startswith(b"[DONE]"):
-                self._close(events)
-                break
-            else:
-                self._skip(payload)
-            if self.error is not None:
+            # Nine events of ten are words and no more, and like the one before.
+            mould = self._mould if self._flows else None
+            words = mould.words(payload) if mould is not None else None
+            if words:
+                events.append(Chunk(payload, None, words, mould.data if mould is not None else None))
+                self.last_slow = False
+            elif self._parse(payload, events, fits=words is not None):
                 break
         return events
+
+    def _parse(self, payload: bytes, events: list[Event], *, fits: bool) -> bool:
+        """One event, parsed; says whether it was the last. `fits`: its mould is known."""
+        try:
+            data: Any = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            data = mended(payload, self._halves)
+        words = plain_words(data) if self._flows else ""
+        if words:
+            self.last_slow = False
+            events.append(Chunk(payload, data, words))
+            if not fits:
+                self._learn(payload, data, words)
+        elif type(data) is dict:
+            self._event(payload, data, events)
+        elif payload.startswith(b"[DONE]"):
+            self._close(events)
+        else:
+            self._skip(payload)
+        return self._over
+
+    def _learn(self, payload: bytes, data: Json, words: str) -> None:
+        """Make the mould for the events that follow; seldom, where the upstream writes each event another way."""
+        if self._moulds * LEARN <= self._events:
+            self._moulds += 1
+            self._mould = mould_of(payload, data, words) or self._mould
 
     def _skip(self, payload: bytes) -> None:
         """An event that is no JSON object: it is counted, and breaks the stream where it cannot be borne."""

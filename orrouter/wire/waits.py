@@ -67,20 +67,26 @@ def _wishes(headers: Mapping[str, object], error: Mapping[str, object], now: flo
     metadata, availability = mapping(error.get("metadata")), mapping(error.get("availability"))
     mirrored = mapping(metadata.get("headers"))
     yield from _retry_after(headers, now)
-    yield _number(metadata.get("retry_after_seconds"))
-    yield _number(metadata.get("retry_after_seconds_raw"))
-    yield _number(availability.get("retry_after"))
-    yield from _retry_after(mirrored, now)
+    if metadata:
+        yield _number(metadata.get("retry_after_seconds"))
+        yield _number(metadata.get("retry_after_seconds_raw"))
+    if availability:
+        yield _number(availability.get("retry_after"))
+    if mirrored:
+        yield from _retry_after(mirrored, now)
     yield _until_reset(_look(headers, "X-RateLimit-Reset"), now)
-    yield _until_reset(_look(mirrored, "X-RateLimit-Reset"), now)
+    if mirrored:
+        yield _until_reset(_look(mirrored, "X-RateLimit-Reset"), now)
 
 
 def _retry_after(headers: Mapping[str, object], now: float | None) -> Iterator[float | None]:
-    milliseconds = _number(_look(headers, "Retry-After-Ms"))
-    yield milliseconds / 1000 if milliseconds is not None else None
+    milliseconds = _look(headers, "Retry-After-Ms")
+    if milliseconds is not None and (number := _number(milliseconds)) is not None:
+        yield number / 1000
     value = _look(headers, "Retry-After")
-    yield _number(value)
-    yield _until_date(value, now)
+    if value is not None:
+        yield _number(value)
+        yield _until_date(value, now)
 
 
 def _number(value: object) -> float | None:
@@ -97,7 +103,7 @@ def _number(value: object) -> float | None:
 
 def _until_reset(value: object, now: float | None) -> float | None:
     """Seconds until an epoch in milliseconds or seconds; None if it is past."""
-    epoch = _number(value)
+    epoch = None if value is None or now is None else _number(value)
     if epoch is None or now is None:
         return None
     seconds = epoch / 1000 if epoch > _MILLISECONDS_FROM else epoch

@@ -14,6 +14,7 @@ from orrouter.core.call import Call
 from orrouter.core.errors import ServerError, StreamBroken
 from orrouter.core.events import Json, Whole, first_choice, text_of
 from orrouter.wire.faults import Answer, fault_in, fault_of
+from orrouter.wire.request import is_plain
 from orrouter.wire.response import breaks_off, is_plain_answer, note_origin, nothing_said, read_whole, says_nothing
 from orrouter.wire.words import read_json
 
@@ -21,25 +22,23 @@ NEEDS: Final[Mapping[str, str]] = {"chat/completions": "choices", "completions":
 """What a body must hold to be an answer; `data` where nothing else is said."""
 
 
-def whole_answer(
-    raw: bytes, call: Call, headers: Mapping[str, str], *, plain: bool, wall: Callable[[], float]
-) -> Whole:
+def whole_answer(raw: bytes, call: Call, headers: Mapping[str, str], *, wall: Callable[[], float]) -> Whole:
     """The answer in a body with status 200. Raises UpstreamError when it is none, and none that is finished.
 
-    `plain` is that of `fault_of`, `wall` tells the seconds since the epoch.
+    `wall` tells the seconds since the epoch.
     """
     try:
         data: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
         data = read_json(raw)  # Comments that keep a connection alive get into bodies too.
     if type(data) is not dict:
-        fault = fault_of(Answer(status=200, headers=headers, body=data), now=wall(), plain=plain)
+        fault = fault_of(Answer(status=200, headers=headers, body=data), now=wall(), plain=is_plain(call))
         raise fault or ServerError("the answer is no JSON object", status=200, billed="maybe")
     if call.attempt is not None:
         note_origin(call.attempt, data)
     if not (call.completes and is_plain_answer(data)):
         needs = NEEDS.get(call.endpoint, "data")
-        told = fault_in(data, whole=True, needs=needs, headers=headers, plain=plain, now=wall())
+        told = fault_in(data, whole=True, needs=needs, headers=headers, plain=is_plain(call), now=wall())
         if told is not None:
             raise told
         _hold_to_its_word(call, data)

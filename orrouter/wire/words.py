@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -28,6 +28,9 @@ _SECRET = re.compile(
     r"\b[sprk]k-[\w*.-]{6,}|AIza[\w-]{20,}|\b[Bb]earer\s+(?=[\w.~+/=-]*[0-9])[\w.~+/=-]{8,}"
     r"|\b(?:user|org)_(?=\w*[0-9A-Z])\w{8,}"
 )
+
+_SECRET_MIN = 9
+"""Characters of the shortest text that `_SECRET` finds."""
 
 
 def read_json(body: object) -> Any:
@@ -74,9 +77,9 @@ def dig(value: object, depth: int = 5) -> str:
     """The innermost message of a text, a JSON text, an object or a list of findings; empty if there is none."""
     if isinstance(value, str):
         return _dig_text(value.strip(), depth)
-    if depth == 0:
+    if depth == 0 or value is None:
         return ""
-    if isinstance(value, Mapping):
+    if is_object(value):
         found = (dig(value.get(name), depth - 1) for name in ("message", "error", "detail", "details", "msg"))
         return next(filter(None, found), "")
     if isinstance(value, list | tuple):
@@ -100,8 +103,17 @@ def _finding(item: object, depth: int) -> str:
 
 def one_line(text: str) -> str:
     """Text for a message: one line, no secrets, no control characters, at most MESSAGE_MAX characters."""
-    clean = _SECRET.sub("[redacted]", _UNPRINTABLE.sub(" ", text[:_TEXT_MAX])).strip()
+    clean = _redacted(_spaced(text[:_TEXT_MAX])).strip()
     return clean if len(clean) <= MESSAGE_MAX else clean[: MESSAGE_MAX - 1] + "…"
+
+
+def _spaced(text: str) -> str:
+    """The text with one blank for each run of what is no letter or sign."""
+    return text if text.isprintable() and "  " not in text else _UNPRINTABLE.sub(" ", text)
+
+
+def _redacted(text: str) -> str:
+    return text if len(text) < _SECRET_MIN else _SECRET.sub("[redacted]", text)
 
 
 def without_secrets(value: object, depth: int = 12) -> Any:
@@ -110,10 +122,10 @@ def without_secrets(value: object, depth: int = 12) -> Any:
     What is no JSON, lies too deep or has more than 64 bits becomes the name of its type.
     """
     if isinstance(value, str):
-        return _SECRET.sub("[redacted]", _unicode(value))
+        return _redacted(_unicode(value))
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         return value
-    if depth and isinstance(value, Mapping):
+    if depth and is_object(value):
         return {without_secrets(str(key)): without_secrets(item, depth - 1) for key, item in value.items()}
     if depth and isinstance(value, list | tuple):
         return [without_secrets(item, depth - 1) for item in value]
@@ -127,7 +139,12 @@ def _unicode(text: str) -> str:
 
 def mapping(value: object) -> Json:
     """`value` if it is an object, else an empty one."""
-    return value if isinstance(value, Mapping) else _NOTHING
+    return value if value is not None and is_object(value) else _NOTHING
+
+
+def is_object(value: object) -> TypeGuard[Json]:
+    """Whether it is a JSON object. A dict, nearly always: other kinds of mapping are slow to tell."""
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def text_of(value: object) -> str:
@@ -137,4 +154,8 @@ def text_of(value: object) -> str:
 
 def first_text(*values: object) -> str | None:
     """The first that is a text with something in it, as one line."""
-    return next((one_line(text) for text in map(text_of, values) if text), None)
+    for value in values:
+        text = text_of(value)
+        if text:
+            return one_line(text)
+    return None

@@ -240,6 +240,9 @@ class Content:
         data, self._data = self._data, b""
         return data
 
+    def is_eof(self) -> bool:
+        return self._eof
+
     def at_eof(self) -> bool:
         return self._eof and not self._data
 
@@ -268,11 +271,6 @@ class Response:
         self.content.bring(ConnectionError("closed"))
 
 
-class _Writer:
-    async def write(self, data: bytes) -> None:
-        pass
-
-
 class Tape:
     """A far end in virtual time: steps are (seconds since the head, bytes or error; None ends the body)."""
 
@@ -281,10 +279,10 @@ class Tape:
         self.steps, self.connect, self.silence = steps, connect, silence
         self.response = Response(status, kind, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    async def __call__(self, method: str, url: URL, body: Any, headers: Any, query: Any) -> Any:
+    async def __call__(self, method: str, url: URL, body: Any, sent: Any, headers: Any) -> Any:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self.connect)
-        await body.write_with_length(_Writer(), 0)
+        sent()
         await asyncio.sleep(self.silence)
         for number, (at, what) in enumerate(self.steps):
             # Timers of one instant ring in no order: each is a hair later than the one before it.

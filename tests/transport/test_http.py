@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aioresponses import aioresponses
 
@@ -25,6 +26,7 @@ from tests.transport.far import (
     LAST,
     STREAM,
     FarEnd,
+    Line,
     ask,
     call,
     head,
@@ -145,6 +147,53 @@ async def test_the_request_as_it_goes_over_the_wire(road):
     )  # fmt: skip
     assert ("App", "mine", "s") == (told["x-openrouter-title"], told["user-agent"], told["x-session-id"])
     assert set() == {"cookie", "x-session-id"} & header_lines(second).keys()
+
+
+@pytest.mark.parametrize("road", ["direct", "session"])
+async def test_an_answer_before_the_whole_request_ends_its_connection(road):
+    """What is still to be sent would stand before the next request: that one takes another connection."""
+    first = asyncio.Event()
+
+    async def hasty(line: Line) -> None:
+        await line.reader.readuntil(b"\r\n\r\n")
+        await line.send(whole())
+        await first.wait()
+        await line.gone()
+
+    async with FarEnd(hasty, keeps(whole())) as far, transport(far, road) as ours:
+        long = [{"role": "user", "content": "word" * 8_000_000}]
+        assert "Hello there" == await ask(ours, call(body={"messages": long}))
+        first.set()
+        assert "Hello there" == await ask(ours, call())
+    assert 2 == far.connections
+
+
+@pytest.mark.parametrize("road", ["direct", "session"])
+async def test_what_comes_before_the_answer_is_passed_over(road):
+    """Interim heads (RFC 9110, 1xx) say nothing about how it went."""
+    hints = head("103 Early Hints", Link="</a>") + head("102 Processing")
+    async with FarEnd(keeps(hints + whole())) as far, transport(far, road) as ours:
+        assert ["Hello there"] * 2 == [await ask(ours, call()) for _ in range(2)]
+    assert 1 == far.connections
+
+
+@pytest.mark.parametrize("road", ["direct", "session"])
+async def test_a_header_with_a_line_break_never_goes_out(road):
+    """It would be a header of its own."""
+    async with FarEnd(keeps(whole())) as far, transport(far, road) as ours:
+        asked = call(headers={"x-tail": "a\r\nX-Other: b"})
+        assert ("invalid_request", "no", "") == (await outcome(ours, asked))
+    assert [] == far.requests
+
+
+@pytest.mark.parametrize("road", ["direct", "session"])
+async def test_a_long_body_arrives_as_it_was_written(road):
+    """Whether it goes out in one piece with its head or not."""
+    async with FarEnd(keeps(whole())) as far, transport(far, road) as ours:
+        for size in (2**15, 2**17, 2**21):
+            await ask(ours, call(body={"messages": [{"role": "user", "content": "x" * size}]}))
+    bodies = [orjson.loads(request.partition(b"\r\n\r\n")[2]) for request in far.requests]
+    assert [2**15, 2**17, 2**21] == [len(body["messages"][0]["content"]) for body in bodies]
 
 
 async def test_a_get_asks_for_its_path_without_a_body():

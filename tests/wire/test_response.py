@@ -132,7 +132,7 @@ def judged(data, endpoint="chat/completions", body=None) -> str | None:
     call = Call(endpoint=endpoint, body=body or {}, trail=Trail("req_1", lambda: 0.0), attempt=attempt)
     raw = data if isinstance(data, bytes) else orjson.dumps(data)
     try:
-        whole = whole_answer(raw, call, {}, plain=True, wall=lambda: 0.0)
+        whole = whole_answer(raw, call, {}, wall=lambda: 0.0)
     except UpstreamError as error:
         return error.code
     assert orjson.loads(raw.lstrip().removeprefix(b": OPENROUTER PROCESSING")) == whole.data
@@ -194,7 +194,7 @@ def test_an_answer_that_breaks_off_keeps_what_was_said():
     """It may have been billed, and its words are on the error."""
     call = Call(trail=Trail("req_1", lambda: 0.0), attempt=Attempt(1, Target(), 0.0))
     with pytest.raises(UpstreamError) as caught:
-        whole_answer(orjson.dumps(answer({"content": "cut o"}, None)), call, {}, plain=True, wall=lambda: 0.0)
+        whole_answer(orjson.dumps(answer({"content": "cut o"}, None)), call, {}, wall=lambda: 0.0)
     assert ("cut o", "yes", "last_once", 200) == (
         caught.value.partial,
         caught.value.billed,
