@@ -95,14 +95,28 @@ def ceiling(
         raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
     asked = read(body, endpoint, dialect, bounds)
     named = {slug or (model.id if model else "the model"): model, **also}
-    rates = [rates_of(_UNLISTED if one is None else one.price, bounds.headroom, capped) for one in named.values()]
-    return _add_up(Case(asked, named, rates, bounds), body, endpoint, dialect)
-
-
-def _add_up(case: Case, body: Mapping[str, Any], endpoint: str, dialect: str) -> Ceiling:
-    asked, writes = case.asked, endpoint != EMBED
+    prices = [_UNLISTED if one is None else one.price for one in named.values()]
+    case = Case(asked, named, [rates_of(price, bounds.headroom, capped) for price in prices], bounds)
     turns, fees, searched = case.fees(body, dialect)
-    read = case.input(searched=searched)
+    tokens = case.input(searched=searched)
+    # What only a longer prompt would cost is neither held nor let through.
+    case.rates = [rates_of(price.within(tokens), bounds.headroom, capped) for price in prices]
+    return _add_up(case, _Given(endpoint, dialect, turns, fees, tokens))
+
+
+class _Given(NamedTuple):
+    """What is known of a case: how often it is asked, its fees in nano-USD, and the tokens of one prompt."""
+
+    endpoint: str
+    dialect: str
+    turns: int
+    fees: int
+    read: int
+
+
+def _add_up(case: Case, given: _Given) -> Ceiling:
+    asked, writes = case.asked, given.endpoint != EMBED
+    _, dialect, turns, fees, read = given
     fixed = turns * asked.copies * case.prompt(read)
     tokens = (asked.tokens or case.default()) if writes else SHORTEST
     speaks = case.output() * turns if writes else 0
@@ -113,7 +127,7 @@ def _add_up(case: Case, body: Mapping[str, Any], endpoint: str, dialect: str) ->
         choices=asked.choices,
         fixed=fees + _nano(fixed) + _shortfall(speaks * asked.choices, tokens),
         atto=speaks,
-        max_price=case.caps(endpoint) if dialect != "openai" else None,
+        max_price=case.caps(given.endpoint) if dialect != "openai" else None,
         estimate="; ".join(case.doubts(dialect)),
     )
 
@@ -135,6 +149,7 @@ class _Line:
     """
 
     model: Model
+    listed: Price
     bounds: Bounds
     prompt: int
     request: int
@@ -158,28 +173,28 @@ def _short_way(body: Mapping[str, Any], model: Model | None, slug: str, dialect:
     tokens = None if model is None else little(body)
     if model is None or tokens is None:
         return None
-    line = _line_of(model, slug, dialect, bounds)
+    line = _line_of(model, model.price.within(tokens) if model.price.overrides else model.price, slug, dialect, bounds)
     return None if line is None else line.ceiling(tokens, length_of(body))
 
 
 _REMEMBERED: Final = 4096
-_lines: dict[tuple[int, str, str], _Line] = {}
+_lines: dict[tuple[int, int, str, str], _Line] = {}
 
 
-def _line_of(model: Model, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
-    """The line of a model under that name, kept by identity; None where its name alone asks for more than words."""
-    key = (id(model), slug, dialect)
+def _line_of(model: Model, price: Price, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
+    """The line of a model at a price under that name, kept by identity; None where its name alone asks for more."""
+    key = (id(model), id(price), slug, dialect)
     kept = _lines.get(key)
-    if kept is not None and kept.model is model and kept.bounds is bounds:
+    if kept is not None and kept.model is model and kept.listed is price and kept.bounds is bounds:
         return kept
     if of_slug(slug or model.id) != ((), ()):
         return None
-    rates = rates_of(model.price, bounds.headroom, _NOTHING)
+    rates = rates_of(price, bounds.headroom, _NOTHING)
     case = Case(Asked(Weight()), {slug or model.id: model}, [rates], bounds)
     prompt, speaks = case.prompt(1) - case.prompt(0), case.output()
     max_price = case.caps(CHAT) if dialect != "openai" else None
     line = _Line(
-        model, bounds, prompt, case.prompt(0), speaks, case.default(), max_price,
+        model, price, bounds, prompt, case.prompt(0), speaks, case.default(), max_price,
         "; ".join(case.doubts(dialect)),
     )  # fmt: skip
     if len(_lines) >= _REMEMBERED:

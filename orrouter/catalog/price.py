@@ -103,6 +103,17 @@ class Price:
                 total += count * (rate or _FREE)
             return nano(total * (1 - self.discount))
 
+    def within(self, prompt_tokens: int) -> Price:
+        """The same list without the entries that only a longer prompt can reach. For one length always one object."""
+        reached = tuple(entry for entry in self.overrides if not entry.beyond(prompt_tokens))
+        if len(reached) == len(self.overrides):
+            return self
+        return self._shorter.setdefault(reached, replace(self, overrides=reached))
+
+    @cached_property
+    def _shorter(self) -> dict[tuple[Override, ...], Price]:
+        return {}
+
     def highest(self) -> Price:
         """The same list with every rate at the dearest that any entry can reach, without conditions or discount.
 

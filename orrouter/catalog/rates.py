@@ -87,6 +87,12 @@ class Override:
         """Whether the entry depends on the clock."""
         return not (self.start is None and self.end is None and self.days is None)
 
+    def beyond(self, prompt_tokens: int) -> bool:
+        """Whether it surely does not hold for a prompt of at most so many tokens."""
+        if not self.understood or self.min_prompt_tokens is None:
+            return False
+        return prompt_tokens <= self.min_prompt_tokens
+
     def applies(self, prompt_tokens: int, when: datetime | None) -> bool | None:
         """Whether it holds for such a prompt at `when` (a naive one is UTC); None when only the clock could tell."""
         if not self.understood:

@@ -171,6 +171,25 @@ def test_a_long_prompt_is_held_at_its_dearer_tier():
     assert {"prompt": 3.125, "completion": 25.0, "request": 1e-9} == bound.max_price
 
 
+def test_a_tier_that_a_prompt_cannot_reach_is_not_held():
+    """A short prompt is held at the short prompt's price, and no dearer endpoint is let through."""
+    model = Model("g/tiered", Price.read({**TIERED, "overrides": TIERED["overrides"][:1]}))
+    short, long = (worst({"messages": [{"role": "user", "content": "x" * size}]}, model) for size in (100, 3_000))
+    assert {"prompt": 1.5625, "completion": 12.5, "request": 1e-9} == short.max_price
+    assert {"prompt": 3.125, "completion": 18.75, "request": 1e-9} == long.max_price
+    assert short.atto < long.atto
+
+
+def test_a_tier_is_reachable_to_the_token():
+    """The entry holds above its value: a prompt of exactly so many tokens does not reach it."""
+    model = Model("g/tiered", Price.read({**TIERED, "overrides": TIERED["overrides"][:1]}))
+    at, above = (
+        worst({"messages": [{"role": "user", "content": "x" * (2_000 - AROUND + more)}]}, model) for more in (0, 1)
+    )
+    assert (2_000, 2_001) == (at.input_tokens, above.input_tokens)
+    assert at.atto < above.atto
+
+
 @pytest.mark.parametrize("tier", ["priority", "fast", "scale", "ultrafast", 7, ["priority"]])
 def test_a_dearer_service_tier_is_refused(tier):
     """A tier beyond the listed price has no bound; the error names the option that admits it."""
