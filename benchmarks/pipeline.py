@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -54,6 +55,18 @@ def policy(
             ]
         },
     }
+
+
+def with_money(url: str, ledger: str) -> dict[str, Any]:
+    """The same with a cap and two accounts; nobody runs out."""
+    whole = policy(url)
+    whole["ledger"] = ledger
+    whole["policies"]["default"][1:1] = [
+        {"cost_cap": {"per_call": "$0.50"}},
+        {"budget": {"account": "team:{team:-none}", "limits": {"day": "$900000", "month": "$900000"}}},
+        {"budget": {"account": "org", "limits": {"month": "$900000"}}},
+    ]
+    return whole
 
 
 class Bench:
@@ -152,6 +165,25 @@ async def rows_of(bench: Bench) -> list[Row]:
         ]  # fmt: skip
 
 
+async def money_rows_of(bench: Bench) -> list[Row]:
+    """A chat under a cap and two budgets, with the ledger in memory and in SQLite."""
+    rows = []
+    with TemporaryDirectory() as folder:
+        for ledger, gate, goal in (("memory://", 1.35, 1.20), (f"sqlite:///{folder}/spend.db", 1.6, 1.35)):
+            name = ledger.partition(":")[0]
+            async with Router.from_policy(with_money(bench.url, ledger)) as router:
+
+                async def chat(router: Router = router) -> None:
+                    assert (await router.chat(SHORT)).held
+
+                for label, work in (("50 at once", bench.side_by_side), ("one at a time", bench.one_at_a_time)):
+                    bare, ours = work(lambda: bench.bare(SHORT), bench.calls), work(chat, bench.calls)
+                    rows.append(
+                        await bench.row(f"chat with money ({name}), {label}", bare, ours, bench.calls, gate, goal)
+                    )
+    return rows
+
+
 async def next_model_ms(url: str, tries: int) -> float:
     """Milliseconds on the clock from the 503 in hand until the next model is asked: the median."""
     gaps = []
@@ -210,7 +242,8 @@ async def main(args: argparse.Namespace) -> None:
     started = time.monotonic()
     with running() as url:
         async with aiohttp.ClientSession() as session:
-            rows = await rows_of(Bench(url, session, args))
+            bench = Bench(url, session, args)
+            rows = [*await rows_of(bench), *await money_rows_of(bench)]
         gap = await next_model_ms(url, 5 if args.smoke else 200)
         mib, growth = await asyncio.to_thread(memory, url, 50 if args.smoke else 5000)
     imported = import_ms("orrouter", 1 if args.smoke else 9)

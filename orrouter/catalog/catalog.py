@@ -7,7 +7,7 @@ nobody sees half of one. Nothing is fetched here (`refresh`), nothing is priced 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from orrouter.catalog import snapshot
 from orrouter.catalog.model import Model
@@ -16,6 +16,17 @@ Row = Mapping[str, Any]
 
 _WAYS = frozenset({"nitro", "floor", "exacto", "online", "thinking", "extended"})
 """Suffixes that say how a model is reached, not which one it is. `:free` and `:batch` are models of their own."""
+
+
+REMEMBERED: Final = 4096
+"""Answers that are kept ready; who invents slugs must not fill the memory."""
+
+
+class _NotYet:
+    """Nobody has asked for this slug yet."""
+
+
+_NOT_YET: Final = _NotYet()
 
 
 class Catalog:
@@ -28,6 +39,7 @@ class Catalog:
     def __init__(self, models: Iterable[Model] | None = None, *, source: str = "", as_of: str = "") -> None:
         self._held = None if models is None else _Shelf(models, source, as_of)
         self._own: dict[str, _Shelf] = {}
+        self._found: dict[tuple[str, str | None], Model | None] = {}
 
     def get(self, slug: str, upstream: str | None = None) -> Model | None:
         """The model that a slug means at an upstream; None when unknown.
@@ -36,7 +48,13 @@ class Catalog:
         without one of the suffixes that only say how a model is reached (`:nitro`, `:online` …), from the right. A
         preset behind `@` is dropped. An upstream that was given a list of its own answers from that list alone.
         """
-        return self._shelf(upstream).find(slug.partition("@preset/")[0])
+        found = self._found.get((slug, upstream), _NOT_YET)
+        if isinstance(found, _NotYet):
+            found = self._shelf(upstream).find(slug.partition("@preset/")[0])
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            self._found[slug, upstream] = found
+        return found
 
     def models(self) -> tuple[Model, ...]:
         """Every model of the shared list, in its order."""
@@ -60,10 +78,12 @@ class Catalog:
     def swap(self, models: Iterable[Model], source: str, as_of: str) -> None:
         """Put a whole new list in place of the old one, at once."""
         self._held = _Shelf(models, source, as_of)
+        self._found = {}
 
     def add(self, upstream: str, models: Iterable[Model]) -> None:
         """Give an upstream a list of its own, in place of any before; an empty one makes all its prices unknown."""
         self._own = {**self._own, upstream: _Shelf(models, upstream, "")}
+        self._found = {}
 
     @property
     def source(self) -> str:

@@ -94,14 +94,22 @@ def ceiling(
     if endpoint not in (CHAT, TEXT, EMBED):
         raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
     asked = read(body, endpoint, dialect, bounds)
-    named = {slug or (model.id if model else "the model"): model, **also}
-    prices = [_UNLISTED if one is None else one.price for one in named.values()]
+    named = {slug or _name(model): model, **also}
+    prices = [_price(one) for one in named.values()]
     case = Case(asked, named, [rates_of(price, bounds.headroom, capped) for price in prices], bounds)
     turns, fees, searched = case.fees(body, dialect)
     tokens = case.input(searched=searched)
     # What only a longer prompt would cost is neither held nor let through.
     case.rates = [rates_of(price.within(tokens), bounds.headroom, capped) for price in prices]
     return _add_up(case, _Given(endpoint, dialect, turns, fees, tokens))
+
+
+def _price(model: Model | None) -> Price:
+    return _UNLISTED if model is None else model.price
+
+
+def _name(model: Model | None) -> str:
+    return "the model" if model is None else model.id
 
 
 class _Given(NamedTuple):

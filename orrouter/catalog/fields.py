@@ -146,13 +146,17 @@ def _thinks_plainly(reasoning: Any) -> bool:
 
 def length_of(body: Mapping[str, Any]) -> int | None:
     """The output asked for. Raises Unbounded for what an upstream might read in another way than we do."""
-    named = [(name, body[name]) for name in _LENGTH if body.get(name) is not None]
-    for name, value in named:
+    lengths: list[int] = []
+    for name in _LENGTH:
+        value = body.get(name)
+        if value is None:
+            continue
         if type(value) is not int or value < 1:
             raise Unbounded(name, f"`{name}` is {value!r}: write a whole number above 0")
-    if len({value for _, value in named}) > 1:
+        lengths.append(value)
+    if len(set(lengths)) > 1:
         raise Unbounded("max_tokens", "`max_tokens` and `max_completion_tokens` differ: write one of them")
-    return named[0][1] if named else None
+    return lengths[0] if lengths else None
 
 
 def _choices(body: Mapping[str, Any]) -> int:

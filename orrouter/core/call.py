@@ -260,7 +260,11 @@ class Call:
 
     def charge(self, limit: Limit) -> Self:
         """This call with one more who pays."""
-        return self.to(limits=(*self.limits, limit))
+        other = object.__new__(type(self))
+        fields = other.__dict__
+        fields.update(self.__dict__)
+        fields["limits"] = (*self.limits, limit)
+        return other
 
     def note(self, fact: Fact) -> None:
         """Keep a decision in the record of the call."""

@@ -44,15 +44,18 @@ class Purse:
         """Set `amount` aside under the hold's id; False, and nothing is taken, where it does not fit."""
         if hold in self._taken:
             return True
-        if owed(amount) > self.room:
+        if amount > self.amount - self.charged:
             return False
+        if amount < 0:
+            owed(amount)
         self._taken[hold] = amount
         self.charged += amount
         return True
 
     def settle(self, hold: str, cost: int) -> None:
         """The hold cost so much; 0 gives it back. A second word about the same hold changes nothing."""
-        cost = owed(cost)
+        if cost < 0:
+            owed(cost)
         taken = self._taken.pop(hold, None)
         if taken is not None:
             self.charged += cost - taken

@@ -159,8 +159,11 @@ class Line:
 class Ledger(Protocol):
     """A store of accounts. Only `reserve` is waited for on the way to an upstream; what comes after never waits.
 
-    Every operation may be repeated with the same hold: the second time changes nothing.
+    Every operation may be repeated with the same hold: the second time changes nothing. `outlives` tells whether holds
+    outlive this process.
     """
+
+    outlives: bool
 
     async def open(self) -> None:
         """Be ready. May be repeated. Raises LedgerUnavailable."""

@@ -25,6 +25,8 @@ RECENT: Final = 512
 class MemoryLedger:
     """Accounts in memory. `wall` gives unix seconds; `retention_s` is how long lines of the statement are kept."""
 
+    outlives = False
+
     def __init__(self, wall: Callable[[], float], retention_s: float = KEPT_S) -> None:
         self._wall = wall
         self._statement = Statement(retention_s)

@@ -35,6 +35,8 @@ class SqliteLedger:
     After `aclose` it opens again if a late word comes.
     """
 
+    outlives = True
+
     def __init__(
         self,
         path: Path,

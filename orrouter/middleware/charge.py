@@ -129,7 +129,8 @@ class Charge:
             )
             return
         self._in_ledger = True
-        self._attempt.on_named = self._named
+        if ledger.outlives:  # A process that dies now leaves the id behind; else it is enough to know it at the end.
+            self._attempt.on_named = self._named
         for one in crossed:
             self._call.note(
                 BudgetThresholdPassed(
@@ -197,6 +198,8 @@ class Charge:
         attempt.provenance = "unknown"
         reason = outcome_of(end.error) if end.error is not None else "no_usage"
         if self._in_ledger:
+            if attempt.generation_id:
+                self._named(attempt.generation_id)
             self._world.ledger.suspend(hold.id, reason)
             self._world.on_suspense()
         elif hold.accounts:

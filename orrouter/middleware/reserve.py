@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeGuard
 
 from pydantic import Field
 
@@ -85,7 +85,7 @@ def bound(call: Call, find: Callable[[str, str], Model | None], options: Reserve
     """The worst case of a call at its target. Raises Unpriced, which names the option that admits it."""
     body, target = call.body, call.target
     provider = body.get("provider")
-    capped = provider.get("max_price") if isinstance(provider, Mapping) else None
+    capped = provider.get("max_price") if is_mapping(provider) else None
     models = call.models
     try:
         return ceiling(
@@ -94,7 +94,7 @@ def bound(call: Call, find: Callable[[str, str], Model | None], options: Reserve
             find(target.model, target.upstream),
             dialect=target.dialect,
             bounds=options.bounds,
-            capped=capped if isinstance(capped, Mapping) else NONE,
+            capped=capped if capped is not None and is_mapping(capped) else NONE,
             slug=target.model,
             also={slug: find(slug, target.upstream) for slug in models if slug != target.model} if models else NONE,
         )
@@ -173,8 +173,13 @@ def bounded(body: Mapping[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
                 bounded[name] = tokens
     if worst.max_price is not None:
         asked = body.get("provider")
-        bounded["provider"] = {**(asked if isinstance(asked, Mapping) else {}), "max_price": worst.max_price}
+        bounded["provider"] = {**(asked if is_mapping(asked) else NONE), "max_price": worst.max_price}
     return bounded
+
+
+def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it is a mapping. Nearly all are plain dicts, and those are told at once."""
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def flat(amount: int, body: Mapping[str, Any], max_tokens: int) -> Ceiling:

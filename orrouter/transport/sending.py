@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -32,6 +32,7 @@ from yarl import URL
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.client_reqrep import ConnectionKey
     from aiohttp.connector import Connection
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.tracing import Trace
@@ -160,12 +161,20 @@ def _by_session(session: aiohttp.ClientSession, proxy: URL | None) -> Send:
     return send
 
 
+class _Wanted(ClientRequest):
+    """What a connection is asked for with; its key is worked out once."""
+
+    @cached_property
+    def connection_key(self) -> ConnectionKey:
+        return super().connection_key
+
+
 class _Line:
     """One address of an upstream: how to get a connection there, and the head of a request as far as it is fixed."""
 
     __slots__ = ("head", "request")
 
-    def __init__(self, request: ClientRequest) -> None:
+    def __init__(self, request: _Wanted) -> None:
         self.request = request
         headers = [f"{name}: {text}" for name, text in request.headers.items()]
         head = [f"{request.method} {request.url.raw_path_qs} HTTP/1.1", *headers]
@@ -279,7 +288,7 @@ class _Directly:
     def _line(self, method: str, url: URL, headers: Mapping[str, str] | None) -> _Line:
         """The address; kept where nothing about it is of one call only."""
         fixed = self._session.headers
-        request = ClientRequest(
+        request = _Wanted(
             method,
             url,
             headers=_merged(fixed, headers) if headers else fixed,

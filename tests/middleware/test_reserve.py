@@ -223,6 +223,7 @@ async def test_a_broken_stream_stays_charged_under_its_id(road):
 async def test_the_id_is_in_the_ledger_while_the_answer_is_read(road):
     """A process that dies now leaves it behind."""
     run = road({"m": [[SENT, "Hel", "lo", PAID]]}, ORG, models=MODELS)
+    run.world.ledger.outlives = True
     reply = await run.ask("m")
     assert ["gen-1"] == [entry.generation_id for entry in await run.world.ledger.unsettled()]
     reply.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orrouter.core.call import Attempt, Target, Trail
 from orrouter.wire.fold import completion_of, fold
-from orrouter.wire.mould import mould_of
+from orrouter.wire.mould import Mould, mould_of
 from orrouter.wire.response import plain_words
 from orrouter.wire.stream import StreamReader
 
@@ -25,8 +25,13 @@ def bytes_of(event: dict[str, Any]) -> bytes:
     return orjson.dumps(event)
 
 
-MOULD = mould_of(bytes_of(said("one")), said("one"), "one")
-assert MOULD is not None
+def made(event: dict[str, Any]) -> Mould:
+    mould = mould_of(bytes_of(event), event, "one")
+    assert mould is not None
+    return mould
+
+
+MOULD = made(said("one"))
 
 
 @pytest.mark.parametrize("words", ["two", "zwölf", "数", "🦊", "a b", "{}", "probe"])
