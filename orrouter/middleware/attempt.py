@@ -43,15 +43,17 @@ class AttemptLayer:
         trail = call.trail
         attempt = Attempt(len(trail.attempts) + 1, call.target, self._clock.now())
         trail.attempts.append(attempt)
-        if trail.listener is not None:
+        if trail.listener is not None and not call.limits:  # Under a limit it begins when the money gate lets it.
             target = call.target
             trail.tell(AttemptStarted(number=attempt.number, upstream=target.upstream, model=target.model))
         try:
             reply = await forward(call.to(attempt=attempt))
         except BaseException as error:
-            self._over(call, attempt, error)
-            if isinstance(error, Refused) and attempt.phase == "not_sent":
+            refused = isinstance(error, Refused) and attempt.phase == "not_sent"
+            if refused:
                 trail.attempts.remove(attempt)  # Refused below: there was no try.
+            if not refused or not call.limits:
+                self._over(call, attempt, error)
             raise
         events = reply.events
         events.on_end(partial(self._end, call, attempt))

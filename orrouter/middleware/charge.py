@@ -16,6 +16,7 @@ from orrouter.core.cost import said_cost
 from orrouter.core.errors import CapReached, LedgerUnavailable, UpstreamError
 from orrouter.core.events import End, Event
 from orrouter.core.facts import (
+    AttemptStarted,
     BudgetThresholdPassed,
     HoldExceeded,
     HoldSettled,
@@ -113,6 +114,7 @@ class Charge:
             trail.tell(
                 HoldTaken(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, estimate=estimate)
             )
+            trail.tell(AttemptStarted(number=attempt.number, upstream=hold.upstream, model=hold.model))
 
     async def _reserve(self) -> None:
         hold, ledger = self.hold, self._world.ledger

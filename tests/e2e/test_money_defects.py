@@ -63,7 +63,7 @@ class Shop:
         self.router.world.catalog.swap(models or LISTED, "here", "2026-01-01")
 
     async def chat(self, **asked: Any) -> Any:
-        return await self.router.chat(hello(), **{"model": "m", **asked})
+        return await self.router.chat(**{"messages": hello(), "model": "m", **asked})
 
     async def fails(self, **asked: Any) -> RouterError:
         with pytest.raises(RouterError) as caught:
@@ -276,11 +276,12 @@ async def test_a_longer_context_is_held_at_its_own_price():
     """Defect: a prompt of the dearer tier was reserved at the plain price; $0.60 were spent under a cap of $0.45."""
     tier = {"min_prompt_tokens": 200_000, "prompt": "0.000006", "completion": "0.0000225"}
     tiered = row("m", "0.000003", "0.000015", overrides=[tier])
-    shop = Shop([paid(0.001)], "$0.45", models=(tiered,))
-    error = await shop.fails(max_tokens=20_000)
+    long = [{"role": "user", "content": "x" * 200_001}]
+    shop = Shop([paid(0.001)], "$2", models=(tiered,))
+    error = await shop.fails(max_tokens=20_000, messages=long)
     assert isinstance(error, BudgetExceeded)
-    assert error.needed >= 20_000 * 22_500 * 5 // 4
-    await shop.chat(max_tokens=15_000)
+    assert error.needed >= (200_001 * 6_000 + 20_000 * 22_500) * 5 // 4
+    await shop.chat(max_tokens=15_000, messages=long)
     sent = shop.far.tries[0].call.body["provider"]["max_price"]
     assert (7.5, 28.125) == (sent["prompt"], sent["completion"])
 

@@ -19,6 +19,8 @@ from orrouter.core.errors import (
     Unpriced,
 )
 from orrouter.core.facts import (
+    AttemptEnded,
+    AttemptStarted,
     BudgetThresholdPassed,
     HoldExceeded,
     HoldSettled,
@@ -388,6 +390,17 @@ async def test_a_stream_as_long_as_allowed_is_not_cut(road):
     run = road({"m": [[SENT, *["x"] * 50, PAID]]}, CAP, models=MODELS)
     reply = await run.ask("m", {"max_tokens": 50})
     assert "x" * 50 == (await reply.completion()).text
+
+
+@virtual
+async def test_a_refused_try_is_not_told_as_one(road):
+    """Whoever counts tries by their facts counts those that were let go, each with its end."""
+    chain = FallbackOptions(models=("big", "small"))
+    run = road({"small": [paid(0.0001)]}, CostCapOptions(per_call="$0.003", min_tokens=200), chain, models=MODELS)
+    await run.chat()
+    started = [fact.model for fact in run.told if isinstance(fact, AttemptStarted)]
+    ended = [fact.model for fact in run.told if isinstance(fact, AttemptEnded)]
+    assert (["small"], ["small"]) == (started, ended)
 
 
 # --- accounts ---------------------------------------------------------------------------------------------
