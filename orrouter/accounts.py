@@ -8,14 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any
 
+from orrouter.asking import Asked
 from orrouter.core import tags as tagging
 from orrouter.core.clock import Clock
-from orrouter.core.errors import PolicyError
+from orrouter.core.errors import ModelNotAllowed, PolicyError
 from orrouter.core.facts import Fact, LedgerTroubled
-from orrouter.core.limit import Account, Period
-from orrouter.core.money import parse_money, usd
+from orrouter.core.limit import MOST, PERIODS, Account, Period
+from orrouter.core.money import parse_money, show, usd
 from orrouter.ledger.base import Balance, Ledger, Line
 from orrouter.ledger.lane import Fetch
 from orrouter.ledger.open import open_ledger
@@ -27,8 +28,6 @@ from orrouter.policy.explain import Candidate, explain
 from orrouter.policy.hints import nearest
 from orrouter.policy.ledger import base_of
 from orrouter.policy.schema import Policy
-
-PERIODS: Final[tuple[Period, ...]] = ("hour", "day", "week", "month", "lifetime")
 
 
 class Accounts:
@@ -52,10 +51,15 @@ class Accounts:
     ) -> tuple[Candidate, ...]:
         """The most that a call may cost at each target it could be sent to, first choice first; nothing is sent.
 
-        `cost` is in USD and None where nobody can say, which under a limit is refused. Raises PolicyError.
+        Takes what `chat` takes. `cost` is in USD, None where nobody can say, which under a limit is refused: `unpriced`
+        says why. `skipped` says why a target would not be asked. Raises PolicyError, ModelNotAllowed.
         """
-        request = {**body, "messages": messages}
-        return explain(self.policy, self.world.catalog, policy, request, tagging.current(tags)).stacks[0].targets
+        request = {name: value for name, value in body.items() if name not in Asked._fields}
+        request["messages"] = messages
+        (stack,) = explain(self.policy, self.world.catalog, policy, request, tagging.current(tags)).stacks
+        if stack.refused and not stack.targets:
+            raise ModelNotAllowed(stack.refused)
+        return stack.targets
 
     async def balances(self, account: str) -> tuple[Balance, ...]:
         """Every window of an account that has a limit: limit, settled, held and suspense in nano-USD, when it resets.
@@ -74,10 +78,14 @@ class Accounts:
         None: as the policy says. A limit below what is charged already stops admissions. Raises PolicyError.
         """
         account_of(self.policy, account)
-        for period, amount in limits.items():
-            if period not in PERIODS:
-                raise PolicyError(f"there is no window {period!r}", hint=nearest(period, PERIODS))
-            await self.world.ledger.set_limit(account, period, None if amount is None else _money(amount))
+        changed: dict[Period, int | None] = {}
+        for name, amount in limits.items():
+            period = next((one for one in PERIODS if one == name), None)
+            if period is None:
+                raise PolicyError(f"there is no window {name!r}", hint=nearest(name, PERIODS))
+            changed[period] = None if amount is None else _money(amount)
+        for period, limit in changed.items():
+            await self.world.ledger.set_limit(account, period, limit)
 
     @property
     def reconciler(self) -> Reconciler:
@@ -101,7 +109,7 @@ def ledger_of(policy: Policy, clock: Clock, tell: Callable[[Fact], None] | None)
         wall=clock.wall,
         base=base_of(policy.document.file),
         durable=options.durable,
-        retention_s=options.retention_days * 86400.0,
+        retention_s=options.retention_s,
         tell=None if tell is None else lambda message: tell(LedgerTroubled(message=message)),
     )
 
@@ -121,13 +129,18 @@ def reconciler_of(
 
 def _money(amount: str) -> int:
     try:
-        return parse_money(amount)
-    except (ValueError, AttributeError):
+        limit = parse_money(amount)
+    except (ValueError, AttributeError, TypeError):
         raise PolicyError(f"{amount!r} is no limit", hint="write a sum such as $50") from None
+    if limit > MOST:
+        raise PolicyError(f"{amount} is more than a ledger can hold", hint=f"write at most {show(MOST)}")
+    return limit
 
 
 def account_of(policy: Policy, name: str) -> Account:
     """The account of that name as the policy's budgets limit it. Raises PolicyError for one that none names."""
+    if not tagging.is_text(name):
+        raise PolicyError(f"{name!r} is no name of an account", hint="write a text, as in team:search")
     found: dict[Period, int] = {}
     zone = ""
     known = []

@@ -16,6 +16,7 @@ from orrouter.core import tags
 from orrouter.core.errors import InvalidRequest, PolicyError
 from orrouter.core.limit import Cap, Purse
 from orrouter.core.money import parse_money
+from orrouter.policy.build import POLICY_PREFIX
 from orrouter.wire.spelling import Spelling, translate, translate_headers, translate_model
 from orrouter.wire.structured import response_format
 
@@ -25,8 +26,6 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_COST: Final = "x-max-cost"
 """A header that no upstream knows: sent on, it would look like a limit and be none."""
-POLICY_PREFIX: Final = "policy/"
-"""`model: policy/NAME` chooses a policy, for callers who can only name a model."""
 
 
 class Asked(NamedTuple):
@@ -85,7 +84,7 @@ def _models(body: dict[str, Any], policy: str | None) -> tuple[str | None, tuple
     said: list[Spelling] = []
     slugs = []
     for slug in named:
-        if not isinstance(slug, str) or not slug:
+        if not tags.is_text(slug) or not slug:
             raise InvalidRequest(f"a model is named by its slug, author/model, not by {slug!r}")
         if slug.startswith(POLICY_PREFIX):
             if policy is None:
@@ -115,6 +114,8 @@ def _check(asked: Asked) -> None:
         raise InvalidRequest(f"timeout must be a number of seconds above 0, not {_shown(asked.timeout)}")
     if asked.policy is not None and not isinstance(asked.policy, str):
         raise PolicyError(f"policy must be the name of a policy, a text, not {type(asked.policy).__name__}")
+    if asked.request_id is not None and not tags.is_text(asked.request_id):
+        raise InvalidRequest("request_id must be a text that UTF-8 can hold")
     if asked.tags is not None:
         tags.check(asked.tags)
 
@@ -123,7 +124,7 @@ def cap_of(max_cost: str) -> Cap:
     """The purse of one call as its caller sets it. Raises InvalidRequest for what is no sum of money."""
     try:
         return Cap(Purse(parse_money(max_cost)), named="max_cost")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise InvalidRequest(f"max_cost must be a sum of money such as '$0.01', not {max_cost!r}") from None
 
 

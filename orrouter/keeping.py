@@ -129,8 +129,10 @@ class Keeper:
         except RuntimeError:  # There is no loop here.
             return False
 
-    async def close(self, drain: float) -> None:
+    async def close(self, drain: float, last: Callable[[], Awaitable[None]]) -> None:
         """Take no more calls, wait at most `drain` seconds for those under way, then let go of every connection.
+
+        `last` is awaited behind that, also when the drain was cancelled.
 
         Raises RouterError, and closes nothing, where another loop is at work with them.
         """
@@ -143,7 +145,10 @@ class Keeper:
                 await self._end_background()
                 await self._drained(drain)
         finally:
-            await self._let_go(self._closing if at_home else ())
+            try:
+                await self._let_go(self._closing if at_home else ())
+            finally:
+                await last()
 
     async def _end_background(self) -> None:
         task, self._task = self._task, None

@@ -123,8 +123,8 @@ class Router(Lookups, Accounts, Condition):
     ) -> Completion:
         """Answer `messages` whole. `body` is any further field of the request: model, tools, temperature and so on.
 
-        `timeout` in seconds. A pydantic model as `response_format` makes `parsed` one. Raises RouterError, whose
-        `record` tells what was tried.
+        `timeout` in seconds, `max_cost` a sum such as `$0.01`; both tighten the policy and never loosen it. A pydantic
+        model as `response_format` makes `parsed` one. Raises RouterError, whose `record` tells what was tried.
         """
         body["messages"] = messages
         return await self._whole("chat/completions", body, Asked(policy, tags, timeout, max_cost, headers, request_id))
@@ -253,9 +253,10 @@ class Router(Lookups, Accounts, Condition):
     # --- the router itself ------------------------------------------------------------------------------
 
     def reload(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Take a changed policy. Health stays; calls under way end as they began.
+        """Take a changed policy. Health and money stay; calls under way end as they began.
 
-        `path`: the file; None: the one it was read from. Raises PolicyError, and then nothing has changed.
+        `path`: the file; None: the one it was read from. Raises PolicyError, also for another ledger, and then nothing
+        has changed.
         """
         file = self._built.policy.document.file if path is None else path
         if path is None and file in (FILE, CODE):
@@ -305,8 +306,7 @@ class Router(Lookups, Accounts, Condition):
 
         A call that is still under way then fails with a RouterError. May be repeated.
         """
-        await self._keeper.close(drain)
-        await self.world.ledger.aclose()
+        await self._keeper.close(drain, self.world.ledger.aclose)
 
 
 def _timed(pipeline: Pipeline, cuts: Cuts) -> Pipeline:

@@ -289,6 +289,10 @@ class Router:
         """What was paid in hours that begin in `[since, until)`, unix seconds."""
         return self.run(self.inner.spend(since, until))
 
+    def reconcile(self) -> int:
+        """Ask now what the tries cost whose answer never told; how many are settled. It is done anyway, later."""
+        return self.run(self.inner.reconcile())
+
     # --- the router itself ------------------------------------------------------------------------------
 
     def health(self) -> dict[str, dict[str, Mapping[str, Any]]]:

@@ -145,6 +145,16 @@ async def test_a_longer_answer_may_cost_more():
         assert long.worst.cost() - short.worst.cost() == 200 * short.worst.atto // 10**9
 
 
+@virtual
+async def test_of_models_that_the_upstream_chooses_from_the_dearest_counts():
+    """Without a chain of ours `models` is sent on, and any of them may answer."""
+    async with over({"cost_cap": {}}) as (router, _):
+        (dear,), (either,) = (
+            router.estimate(HELLO, **named) for named in ({"model": GPT}, {"models": ["openai/gpt-4o-mini", GPT]})
+        )
+        assert dear.cost == either.cost
+
+
 def test_the_tightest_limit_of_several_budgets_counts():
     """Two policies that name one account: each window with its lower limit."""
     org = {"account": "org", "limits": {"day": "$5"}}
@@ -224,7 +234,7 @@ async def test_a_ledger_that_cannot_be_asked_says_so():
 
 
 def test_it_is_the_same_without_an_event_loop():
-    """Remaining, balances, limits, statement and estimate block."""
+    """Remaining, balances, limits, statement, estimate and reconcile block."""
     far = ScriptedTransport({GPT: [PAID]})
     policy = policy_of({"budget": {"account": "org", "limits": {"day": "$1"}}})
     with SyncRouter.from_policy(policy, transport=far) as router:
@@ -235,3 +245,4 @@ def test_it_is_the_same_without_an_event_loop():
         assert (2 * 10**9, 250_000_000) == (balance.limit, balance.settled)
         assert [250_000_000] == [line.cost for line in router.spend()]
         assert router.estimate(HELLO, model=GPT)[0].cost > 0
+        assert 0 == router.reconcile()

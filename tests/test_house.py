@@ -29,6 +29,7 @@ FLOORS = {
 
 NEIGHBOURS = {
     ("accounts", "router"),
+    ("asking", "accounts"),
     ("keeping", "router"),
     ("lookups", "router"),
     ("asking", "router"),

@@ -13,10 +13,10 @@ UNKNOWN_PRICE = "unknown_price"
 """The option that holds a sum for a request whose price nobody knows."""
 
 _REMEDIES = {
-    UNKNOWN_PRICE: "`unknown_price: $0.10` would hold that sum for it",
-    "admit": "`{option}` lets it through, its worst case then an estimate",
-    "fees": "`{option}` holds that sum for it, as an estimate",
-    "image_tokens": "`{option}` bounds one picture, as an estimate",
+    UNKNOWN_PRICE: "`reserve: {{unknown_price: $0.10}}` in the policy would hold that sum for it",
+    "admit": "`reserve: {{{option}}}` in the policy lets it through, its worst case then an estimate",
+    "fees": "`reserve: {{{option}}}` in the policy holds that sum for it, as an estimate",
+    "image_tokens": "`reserve: {{{option}}}` in the policy bounds one picture, as an estimate",
 }
 
 

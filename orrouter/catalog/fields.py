@@ -31,16 +31,17 @@ HARMLESS: Final = frozenset(
 
 Reasoning is billed as completion and held within `max_tokens`; caching is within the ceiling of the input.
 """
-_LENGTH: Final = ("max_completion_tokens", "max_tokens")
+LENGTH: Final = ("max_tokens", "max_completion_tokens")
+"""The two names of the same field."""
 _READ: Final = frozenset(
     {
-        *_LENGTH, "deferred_tools", "functions", "input", "messages", "modalities", "n", "plugins", "prediction",
+        *LENGTH, "deferred_tools", "functions", "input", "messages", "modalities", "n", "plugins", "prediction",
         "prompt", "provider", "response_format", "service_tier", "suffix", "tool_choice", "tools",
         "web_search_options",
     }
 )  # fmt: skip
 KNOWN: Final = HARMLESS | _READ
-_LITTLE: Final = HARMLESS | {"messages", "provider", *_LENGTH}
+_LITTLE: Final = HARMLESS | {"messages", "provider", *LENGTH}
 """The fields of most requests: no more is to be read of them than texts and a length."""
 
 _SCHEMAS: Final = ("tools", "functions", "deferred_tools", "response_format")
@@ -147,7 +148,7 @@ def _thinks_plainly(reasoning: Any) -> bool:
 def length_of(body: Mapping[str, Any]) -> int | None:
     """The output asked for. Raises Unbounded for what an upstream might read in another way than we do."""
     lengths: list[int] = []
-    for name in _LENGTH:
+    for name in LENGTH:
         value = body.get(name)
         if value is None:
             continue

@@ -19,7 +19,8 @@ ATTO: Final = 10**18
 LEAST: Final = Decimal("1e-9")
 """What is sent as the cap of something free: the upstream compares strictly, and a cap of 0 would refuse it too.
 
-Beneath every price there is: a billion tokens at this rate are a millionth of a dollar.
+Beneath every price there is: a billion tokens at this rate are a millionth of a dollar. A caller's own cap of 0 is
+sent as this too, lest it be read as none.
 """
 WRITTEN: Final = Decimal(2)
 """A token written to a cache costs at most twice a plain one, where no list says what. Source: Anthropic's prices."""
@@ -62,7 +63,7 @@ def rates_of(price: Price, headroom: Decimal, capped: Mapping[str, Any]) -> Rate
     `capped` is a `provider.max_price`: USD for a million tokens, or for each. What cannot be read in it is left out.
     The answer is kept by the price's identity, because it is asked for with every request.
     """
-    caps = {key: cap for key in _READ if (cap := read_rate(capped.get(key))) is not None} if capped else {}
+    caps = {key: max(cap, LEAST) for key in _READ if (cap := read_rate(capped.get(key))) is not None} if capped else {}
     name = (id(price), headroom, *caps.items())
     kept = _memo.get(name)
     if kept is not None and kept[0] is price:

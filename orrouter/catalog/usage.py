@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
-from typing import Any
+from typing import Any, Final
+
+MOST: Final = 10**12
+"""No answer has so many tokens: such a count is a mistake."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,20 @@ class Counts:
     def read(cls, usage: Mapping[str, Any], images: int = 0) -> Counts | None:
         """A usage object of a chat or an embedding; None when it does not say how long the prompt was.
 
+        None also where something stands in the place of a count that is none: a bill must not leave it out.
+
         Some upstreams leave the reasoning out of `completion_tokens` and count it in `total_tokens` alone, so what
         the total holds beyond prompt and completion is completion.
         """
-        if not isinstance(usage.get("prompt_tokens"), int | float):
+        if usage.get("prompt_tokens") is None:
             return None
+        try:
+            return cls._read(usage, images)
+        except ValueError:
+            return None
+
+    @classmethod
+    def _read(cls, usage: Mapping[str, Any], images: int) -> Counts:
         prompt = _count(usage, "prompt_tokens")
         into, out = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
         tools = _part(usage, "server_tool_use_details") or _part(usage, "server_tool_use")
@@ -54,9 +65,17 @@ class Counts:
 
 def _part(usage: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     part = usage.get(key)
-    return part if isinstance(part, Mapping) else {}
+    if part is None:
+        return {}
+    if not isinstance(part, Mapping):
+        raise ValueError(f"{key} holds no counts")  # noqa: TRY004  # caught where the usage is given up
+    return part
 
 
 def _count(part: Mapping[str, Any], key: str) -> int:
     count = part.get(key)
-    return max(int(count), 0) if isinstance(count, int | float) and isfinite(count) else 0
+    if count is None:
+        return 0
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < MOST:
+        raise ValueError(f"{key} is no count")
+    return int(count)

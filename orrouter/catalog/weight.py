@@ -135,7 +135,7 @@ def _add_part(weight: Weight, part: Any, admit: frozenset[str]) -> None:
     text = part.get("text") if kind == "text" else None
     medium = _MEDIA.get(kind) if isinstance(kind, str) else None
     if isinstance(text, str):
-        weight.tokens += size(text)
+        weight.tokens += size(text) + (_beside(part) if len(part) > 2 else 0)
     elif medium is not None:
         setattr(weight, medium, getattr(weight, medium) + 1)
     elif isinstance(kind, str) and (kind in _SPOKEN or kind in admit):
@@ -143,6 +143,11 @@ def _add_part(weight: Weight, part: Any, admit: frozenset[str]) -> None:
     else:
         named = str(kind) if isinstance(kind, str) else "content"
         raise Unbounded.unknown(named, f"nobody here knows what a content part of type {kind!r} costs")
+
+
+def _beside(part: dict[str, Any]) -> int:
+    """Tokens of what a part bears beside its text: that may be shown to the model too."""
+    return in_json({name: part[name] for name in part.keys() - {"type", "text"}}, "messages.content")
 
 
 def add_prompts(weight: Weight, prompt: Any, admit: frozenset[str]) -> int:

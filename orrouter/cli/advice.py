@@ -37,7 +37,7 @@ ADVICE: Final[Mapping[str, str]] = {
     "moderated": "the content itself was refused: change the prompt",
     "model_not_found": "look for its name with `orrouter models --search WORD`",
     "no_route": "loosen the provider preferences of the policy, or name another model",
-    "cap_reached": "raise the cost cap; what was said so far stands above",
+    "cap_reached": "the upstream wrote more than it was asked for: raise max_tokens, or ask another model",
     "output_invalid": "ask again, or make the schema simpler",
     "deadline_exceeded": "raise the policy's `deadline: {total: …}`, or ask a faster model",
 }

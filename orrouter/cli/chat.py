@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orrouter.cli import show
-from orrouter.cli.command import OK, Calling, command
+from orrouter.cli.command import OK, Calling, command, tags_of
 from orrouter.core.errors import InvalidRequest, RouterError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class ChatOptions(Calling):
         list[str] | None, typer.Option(metavar="FILE|URL", help="A picture to look at; may be given again.")
     ] = None
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer, in tokens.")] = None
+    max_cost: Annotated[str | None, typer.Option(metavar="'$0.01'", help="The most that the answer may cost.")] = None
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag, as a budget may name it.")] = None
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it is written.")] = False
     json: Annotated[bool, typer.Option("--json", help="Print the API's own JSON; with --stream one chunk a line.")] = (
         False
@@ -49,6 +51,10 @@ class ChatOptions(Calling):
             body["model"] = self.model
         if self.max_tokens is not None:
             body["max_tokens"] = self.max_tokens
+        if self.max_cost is not None:
+            body["max_cost"] = self.max_cost
+        if self.tag:
+            body["tags"] = tags_of(self.tag)
         return body
 
 

@@ -7,7 +7,7 @@ does is its own file's.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from enum import StrEnum
 from functools import wraps
@@ -61,6 +61,14 @@ class Calling:
         from orrouter.observe.log import log_facts
 
         return log_facts(self.log.value, "debug")
+
+
+def tags_of(given: Iterable[str]) -> dict[str, str]:
+    """Tags as they are written on the command line. Raises BadParameter."""
+    pairs = [one.partition("=") for one in given]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise typer.BadParameter("write NAME=VALUE, as in team=search", param_hint="--tag")
+    return {name: value for name, _, value in pairs}
 
 
 def _both(one: Listener | None, other: Listener | None) -> Listener | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orrouter.cli import show
-from orrouter.cli.command import OK, command
+from orrouter.cli.command import OK, command, tags_of
 from orrouter.cli.show import Line
 
 if TYPE_CHECKING:
@@ -59,13 +59,6 @@ class ExplainOptions:
             raise typer.BadParameter(f"{self.request} is no JSON object", param_hint="--request")
         return body
 
-    def tags(self) -> dict[str, str]:
-        """The tags. Raises BadParameter."""
-        pairs = [given.partition("=") for given in self.tag or ()]
-        if not all(name and equals for name, equals, _ in pairs):
-            raise typer.BadParameter("write NAME=VALUE, as in team=search", param_hint="--tag")
-        return {name: value for name, _, value in pairs}
-
 
 @command(ExplainOptions)
 def explain(options: ExplainOptions) -> int:
@@ -75,7 +68,7 @@ def explain(options: ExplainOptions) -> int:
     from orrouter.policy.load import load_file
     from orrouter.policy.schema import read_policy
 
-    body, tags = options.body(), options.tags()
+    body, tags = options.body(), tags_of(options.tag or ())
     policy = read_policy(load_file(options.place(), env=os.environ))
     told = explained_by(policy, Catalog(), options.name, body, tags)
     show.say(list(opening(told)))

@@ -6,7 +6,6 @@ Law: reads the one, opens the other, and says why where there is nothing to look
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,17 +45,10 @@ def must_be_kept(policy: Policy, ledger: Ledger) -> None:
 @asynccontextmanager
 async def opened(policy: Policy) -> AsyncIterator[Ledger]:
     """The ledger that a policy names; the first word to it opens it. Raises PolicyError, LedgerUnavailable."""
-    from orrouter.ledger.open import open_ledger
-    from orrouter.policy.ledger import base_of
+    from orrouter.accounts import ledger_of
+    from orrouter.core.clock import LoopClock
 
-    options = policy.ledger
-    ledger = open_ledger(
-        options.url,
-        wall=time.time,
-        base=base_of(policy.document.file),
-        durable=options.durable,
-        retention_s=options.retention_days * 86400.0,
-    )
+    ledger = ledger_of(policy, LoopClock(), None)
     must_be_kept(policy, ledger)
     try:
         yield ledger

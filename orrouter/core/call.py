@@ -15,12 +15,14 @@ from typing import Any, Generic, Literal, Self, TypeVar, cast
 from orrouter.core.cost import said_cost
 from orrouter.core.errors import RouterError
 from orrouter.core.facts import AttemptRecord, Fact, Record
-from orrouter.core.limit import Limit
+from orrouter.core.limit import Cap, Limit
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Fact)
 Phase = Literal["not_sent", "sent", "headers", "committed"]
 Dialect = Literal["openrouter", "openai"]
+LONGEST_ID = 256
+"""Characters of a generation's id; what is longer is none."""
 ALL = 1 << 62
 """As `Call.buffer`: hold everything back until the answer is whole."""
 
@@ -91,7 +93,7 @@ class Attempt:
         self.settled: int | None = None
         """What it cost in nano-USD, as the money gate found; None: not known (yet), or under no limit."""
         self.provenance = ""
-        """How its cost is known: `billed`, `computed`, `free` or `unknown`; empty while it is open."""
+        """How its cost is known: `billed`, `computed`, `free` or `unknown`; empty while open or under no limit."""
         self.estimate = ""
         """Why the hold is no proof but an estimate; empty where it is one."""
         self.tokens: int | None = None
@@ -104,6 +106,8 @@ class Attempt:
 
     @generation_id.setter
     def generation_id(self, made: str) -> None:
+        if len(made) > LONGEST_ID or not (made.isascii() and made.isprintable()):
+            return  # Nobody can be asked for it, and no ledger should have to keep it.
         if self.on_named is not None and made != self._generation_id:
             self.on_named(made)
         self._generation_id = made
@@ -169,7 +173,8 @@ class Trail:
         self.tags: Mapping[str, str] = {}
         self.attempts: list[Attempt] = []
         self.retries = 0
-        self.purses: dict[object, Any] = {}
+        self.purses: dict[object, Cap] = {}
+        """The caps of this call, by the layer that set them."""
         self.facts: list[Fact] = []
         self.outcome = "open"
         self.content: dict[str, Any] | None = None

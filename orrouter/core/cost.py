@@ -10,8 +10,10 @@ from typing import Any, Final
 
 from orrouter.core.money import nano
 
-NONSENSE_USD: Final = 10**9
+NONSENSE_USD: Final = 10**6
 """A cost of so much for one answer is a mistake of the upstream: then it has not said."""
+NOT_OWN: Final = (None, False)
+"""What `is_byok` says of a try under OpenRouter's key; whatever else it says, a key of your own may be billed too."""
 
 
 def said_cost(usage: Mapping[str, Any] | None) -> int | None:
@@ -21,11 +23,17 @@ def said_cost(usage: Mapping[str, Any] | None) -> int | None:
     `upstream_inference_cost` to you on top of it. Without one the same field repeats what `cost` holds.
     """
     cost = _sum_of(usage.get("cost")) if usage else None
-    if cost is None or usage is None or usage.get("is_byok") is not True:
+    if cost is None or usage is None or usage.get("is_byok") in NOT_OWN:
         return cost
     details = usage.get("cost_details")
     own = _sum_of(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
     return None if own is None else cost + own
+
+
+def misread(usage: Mapping[str, Any]) -> bool:
+    """Whether something stands in the place of the cost that cannot be one: then its counts are not believed either."""
+    cost = usage.get("cost")
+    return cost is not None and _sum_of(cost) is None
 
 
 def _sum_of(cost: object) -> int | None:

@@ -18,7 +18,7 @@ class is decided in `wire/faults.py` and nowhere else; what is then done is deci
     │   └── Rejected                the same request will fail again there
     │       ├── InvalidRequest  ContextOverflow  Moderated  ModelNotFound  NoRoute
     │       └── AuthFailed  CreditsExhausted  KeyLimitReached
-    ├── CapReached                  a stream was cut at its cost cap
+    ├── CapReached                  a stream went on beyond what was held for it, and was cut
     ├── OutputInvalid               the answer does not fit the type asked for
     └── DeadlineExceeded            the whole call ran out of its time
 """
@@ -52,6 +52,8 @@ class RouterError(Exception):
     code: ClassVar[str] = "router_error"
     http_status: ClassVar[int] = 500
     onward: Onward = "never"
+    retry_after: float | None = None
+    """Seconds after which it may go better; None where nobody knows."""
     trail: Trail | None = None
     _record: Record | None = None
 
@@ -207,7 +209,6 @@ class UpstreamError(RouterError):
     upstream_request_id: str | None = None
     """The upstream's own, for its support."""
     generation_id: str | None = None
-    retry_after: float | None = None
     scope: Scope = "target"
 
     def __init__(
@@ -364,7 +365,7 @@ class NoRoute(Rejected):
 
 
 class CapReached(RouterError):
-    """A stream was cut at its cost cap: `partial` is what was said, `held` what stays charged (nano-USD)."""
+    """A stream was cut beyond the tokens held for: `partial` was said, `held` stays charged (nano-USD)."""
 
     code, http_status = "cap_reached", 402
 

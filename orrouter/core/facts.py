@@ -310,8 +310,8 @@ class AttemptRecord:
     """One try as it stands in the record. Times are seconds since the call began, amounts nano-USD.
 
     `provenance` says how the cost is known: `billed` by the upstream, `computed` from the usage, `free` (nothing was
-    sent or billed), `unknown` (the worst case stays held). `held_nano` is that worst case, None under no limit;
-    `estimate` says why it is no proof, if so.
+    sent or billed), `unknown` (the worst case stays held); empty where no limit asked and the upstream did not say.
+    `held_nano` is that worst case, None under no limit; `estimate` says why it is no proof, if so.
     """
 
     number: int
@@ -360,7 +360,10 @@ class Record:
 
     @property
     def cost_nano(self) -> int | None:
-        """What the whole call cost, tries that failed included; None where a try's cost is unknown."""
+        """What the whole call cost, tries that failed included; None where a try's cost is unknown.
+
+        Under no limit only what upstreams said is counted: a try that broke off may have cost more.
+        """
         costs = [attempt.cost_nano if attempt.provenance else 0 for attempt in self.attempts]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 

@@ -6,11 +6,18 @@ Law: values and one small sum. Pricing, clamping and holding are the money gate'
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 Period = Literal["hour", "day", "week", "month", "lifetime"]
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
+EACH: Final[dict[Period, str]] = {
+    "hour": "an hour", "day": "a day", "week": "a week", "month": "a month", "lifetime": "in all",
+}  # fmt: skip
+"""A period behind a sum: `$50.00 a day`."""
 WhenShort = Literal["clamp", "cheaper", "refuse"]
 OnStoreError = Literal["fail_closed", "fail_open"]
+MOST: Final = 2**62
+"""Nano-USD that a limit may be: a row of 64 bits holds it, with room to add."""
 
 
 def owed(amount: int) -> int:

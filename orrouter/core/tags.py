@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeGuard
 
 from orrouter.core.errors import InvalidRequest
 
@@ -43,5 +43,15 @@ def check(own: object) -> None:
     if not isinstance(own, Mapping):
         raise InvalidRequest(f"tags must be a mapping, as in {{'team': 'search'}}, not {type(own).__name__}")
     for name, value in own.items():
-        if not isinstance(name, str) or not isinstance(value, str):
+        if not is_text(name) or not is_text(value):
             raise InvalidRequest(f"the tag {name!r} must be a text with a text as its name")
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether it is a text that can be written down: one with half of a surrogate pair in it cannot."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:
+        return False

@@ -10,15 +10,16 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from orrouter.core.money import nano
+from orrouter.core.cost import NONSENSE_USD, NOT_OWN
+from orrouter.core.money import NANO, nano
 
 AGES_S: Final = (1, 2, 4, 8, 16, 32, 120, 600, 3600)
 """How long after the try ended it is asked for; from then on every hour. Most are known after some ten seconds."""
 HOURLY_S: Final = AGES_S[-1]
 GROWS_S: Final = 600.0
 """So long a figure may grow when the provider works on after a cancel."""
-NONSENSE: Final = 10**18
-"""A cost of so many nano-USD for one answer is a mistake: then the upstream has not said."""
+MOST: Final = 10**18
+"""So many nano-USD no key has ever spent: such a figure is a mistake."""
 
 STOPS_BILLING: Final = frozenset({
     "openai", "azure", "anthropic", "fireworks", "mancer", "recursal", "anyscale", "lepton", "octoai", "novita",
@@ -88,7 +89,7 @@ def figure(value: object) -> int | None:
         amount = nano(value)
     except ValueError:
         return None
-    return amount if 0 <= amount < NONSENSE else None
+    return amount if 0 <= amount < MOST else None
 
 
 def _cost(data: Mapping[str, Any]) -> int | None:
@@ -96,11 +97,11 @@ def _cost(data: Mapping[str, Any]) -> int | None:
 
     Without such a key `upstream_inference_cost` is about the charge once more, and is not counted.
     """
-    charged = figure(data.get("total_cost"))
-    if data.get("is_byok") is not True or charged is None:
-        return charged
-    beyond = figure(data.get("upstream_inference_cost"))
-    return None if beyond is None else charged + beyond
+    cost = figure(data.get("total_cost"))
+    if cost is not None and data.get("is_byok") not in NOT_OWN:
+        beyond = figure(data.get("upstream_inference_cost"))
+        cost = None if beyond is None else cost + beyond
+    return None if cost is None or cost >= NONSENSE_USD * NANO else cost
 
 
 def _text(value: object) -> str:

@@ -23,7 +23,9 @@ PAUSE_S: Final = 30.0
 """How long an upstream that failed is left alone where it says no other time; twice as long each further time."""
 LONGEST_PAUSE_S: Final = 600.0
 NOT_THERE: Final[Mapping[str, Any]] = {}
-"""The answer to a question that was answered with 404: not there, or not yet."""
+"""The answer to a question that was answered with 404, or refused as such: not there, or not yet."""
+NO_QUESTION: Final = frozenset({400, 404, 405, 410, 413, 414, 422, 431})
+"""Statuses that are about this question alone: the next one may be answered well."""
 
 
 class Lane:
@@ -43,7 +45,7 @@ class Lane:
         return max(0.0, self._paused_until - self._clock.now())
 
     async def get(self, path: str, **query: str) -> Mapping[str, Any] | None:
-        """The answer; `NOT_THERE` for a 404; None where nobody answered or may be asked now."""
+        """The answer; `NOT_THERE` for a 404 and its like; None where nobody answered or may be asked now."""
         if self.paused_for > 0:
             return None
         wait = self._free_at - self._clock.now()
@@ -57,7 +59,7 @@ class Lane:
             self._pause(UpstreamTimeout(f"no answer to {path} within {PATIENCE_S:g}s").at(upstream=self.upstream))
             return None
         except Exception as error:
-            if getattr(error, "status", None) != 404:
+            if getattr(error, "status", None) not in NO_QUESTION:
                 self._pause(error)
                 return None
             answer = NOT_THERE

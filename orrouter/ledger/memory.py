@@ -45,7 +45,7 @@ class MemoryLedger:
         book.calendar.at(self._wall())
         admitted = book.admit(hold, "")
         if isinstance(admitted, Denied):
-            raise refusal(admitted, hold)
+            raise refusal(admitted, hold, book.calendar.now)
         return admitted
 
     def identify(self, hold: str, generation_id: str) -> None:
@@ -73,7 +73,7 @@ class MemoryLedger:
         self._at().suspend(hold, reason)
 
     def adjust(self, hold: str, cost: int, *, provenance: Provenance) -> None:
-        """A settled hold cost something else. Only the last few thousand are remembered."""
+        """A settled hold cost something else. Only the last 512 to 1,024 are remembered."""
         entry = self._over.get(hold)
         before = entry.cost if entry is not None else None
         if entry is not None and before is not None and self._at().adjust(hold, cost, provenance):

@@ -12,13 +12,13 @@ from urllib.parse import parse_qsl, unquote
 
 from orrouter.core.errors import PolicyError
 from orrouter.ledger.base import Ledger
+from orrouter.ledger.statement import KEPT_S
 
 MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
 LATER: Final = ("redis://", "rediss://", "postgres://", "postgresql://")
 DURABLE: Final = ("process", "power")
 HINT: Final = "write memory:// or sqlite:///FILE"
-DAY_S: Final = 86400.0
 
 
 def open_ledger(
@@ -27,7 +27,7 @@ def open_ledger(
     wall: Callable[[], float],
     base: Path | None = None,
     durable: str = "process",
-    retention_s: float = 400 * DAY_S,
+    retention_s: float = KEPT_S,
     tell: Callable[[str], None] | None = None,
 ) -> Ledger:
     """The ledger at an address; nothing is opened before it is first asked.

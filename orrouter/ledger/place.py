@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from orrouter.core.errors import LedgerUnavailable
-from orrouter.ledger.filelock import PRIVATE_FILE, PRIVATE_FOLDER
+from orrouter.ledger.filelock import PRIVATE_FILE
 
 NETWORK = frozenset({
     "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs",
@@ -24,9 +24,12 @@ MOUNTS = Path("/proc/mounts")
 
 
 def prepare(path: Path) -> None:
-    """Make the folder and an empty file that only this user may read. Raises LedgerUnavailable, OSError."""
+    """Make an empty file that only this user may read. Raises LedgerUnavailable, OSError.
+
+    A folder is not made: where a disk is not mounted or a name is mistyped, a new ledger would know of nothing spent.
+    """
     if not path.parent.exists():
-        path.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        raise LedgerUnavailable(f"{path}: there is no folder {path.parent}; make it (mkdir -m 700), or mount its disk")
     if MOUNTS.exists():  # Elsewhere the standard library cannot tell.
         refuse_network(path, MOUNTS.read_text(encoding="utf-8", errors="replace"))
     try:

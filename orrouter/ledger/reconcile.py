@@ -64,6 +64,8 @@ class Reconciler:
         self._watches: dict[str, KeyWatch] = {}
         self._asked: dict[str, float] = {}
         """At which age each hold was last asked for."""
+        self._unanswered: dict[str, int] = {}
+        """How often nobody answered for a hold: it then waits behind the others, lest it keep them from their turn."""
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self.due_in: float | None = None
@@ -128,13 +130,16 @@ class Reconciler:
     # --- by its id --------------------------------------------------------------------------------------
 
     async def _ask_each(self, lane: Lane, open_: Sequence[Entry]) -> set[str]:
-        """Ask for every hold whose time has come, the longest due first; those that are resolved."""
-        due = sorted((one for one in open_ if self._is_due(one)), key=self._due_at)
+        """Ask for every hold whose time has come; those that are resolved."""
+        due = sorted((one for one in open_ if self._is_due(one)), key=self._turn_of)
         return {entry.id for entry in due[:BATCH] if await self._ask(lane, entry)}
 
     async def _ask(self, lane: Lane, entry: Entry) -> bool:
+        if lane.paused_for > 0:
+            return False
         answer = await lane.get("generation", id=entry.generation_id)
         if answer is None:
+            self._unanswered[entry.id] = self._unanswered.get(entry.id, 0) + 1
             return False
         age = self._age(entry)
         self._asked[entry.id] = age
@@ -155,6 +160,10 @@ class Reconciler:
     def _due_at(self, entry: Entry) -> float:
         """Unix seconds at which it is or was to be asked for."""
         return _ended(entry) + next_ask(self._asked.get(entry.id, 0.0) + _EPSILON_S)
+
+    def _turn_of(self, entry: Entry) -> tuple[int, float]:
+        """The longest due comes first, behind it whom nobody answered for."""
+        return self._unanswered.get(entry.id, 0), self._due_at(entry)
 
     def _is_lost(self, entry: Entry, askable: bool) -> bool:
         """Whether it is too late to be told: two days old, and its id was asked for once more since."""
@@ -206,6 +215,7 @@ class Reconciler:
         """Drop what is known of holds and upstreams that are gone."""
         ids, kept = {entry.id for entry in open_}, set(names)
         self._asked = {hold: age for hold, age in self._asked.items() if hold in ids}
+        self._unanswered = {hold: times for hold, times in self._unanswered.items() if hold in ids}
         self._lanes = {name: lane for name, lane in self._lanes.items() if name in kept}
         self._watches = {name: watch for name, watch in self._watches.items() if name in kept}
 

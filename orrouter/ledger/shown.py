@@ -9,15 +9,10 @@ from datetime import datetime
 
 from orrouter.core import money
 from orrouter.core.errors import BudgetExceeded
-from orrouter.core.limit import Account, Period
+from orrouter.core.limit import EACH, Account
 from orrouter.ledger.base import Balance, Denied, Hold
 from orrouter.ledger.rules import Book
 from orrouter.ledger.windows import FOREVER, zone_of
-
-A: dict[Period, str] = {
-    "hour": "an hour", "day": "a day", "week": "a week", "month": "a month", "lifetime": "in all",
-}  # fmt: skip
-"""A period behind a sum: `$50.00 a day`."""
 
 
 def balances_of(book: Book, account: Account) -> tuple[Balance, ...]:
@@ -31,17 +26,19 @@ def balances_of(book: Book, account: Account) -> tuple[Balance, ...]:
     return tuple(balances)
 
 
-def refusal(denied: Denied, hold: Hold) -> BudgetExceeded:
+def refusal(denied: Denied, hold: Hold, now: float) -> BudgetExceeded:
     """The error for a hold that does not fit: whose budget, how much is left, and when there will be more."""
     left = money.show(max(denied.remaining, 0))
-    limit = f"{money.show(denied.limit)} {A[denied.period]}"
+    limit = f"{money.show(denied.limit)} {EACH[denied.period]}"
     until = "" if denied.resets_at == FOREVER else f" until {when(denied.resets_at, denied.zone)}"
     error = BudgetExceeded(
-        f"{denied.account} has {left} left of {limit}{until}, and this request may cost {money.show(hold.amount)}"
+        f"{denied.account} has {left} left of {limit}{until}, and this request may cost {money.show(hold.amount)}: "
+        "ask for fewer tokens or a cheaper model, or raise the limit"
     )
     error.account, error.period = denied.account, denied.period
     error.limit, error.remaining, error.needed = denied.limit, denied.remaining, hold.amount
-    error.resets_at = None if denied.resets_at == FOREVER else denied.resets_at
+    if denied.resets_at != FOREVER:
+        error.resets_at, error.retry_after = denied.resets_at, max(denied.resets_at - now, 0.0)
     return error
 
 

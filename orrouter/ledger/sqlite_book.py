@@ -134,7 +134,7 @@ class KeptBook:
         known = hold.id in self.book.entries
         admitted = self.book.admit(hold, self.me)
         if isinstance(admitted, Denied):
-            raise refusal(admitted, hold)
+            raise refusal(admitted, hold, self.book.calendar.now)
         self.made = not known and hold.id in self.book.changes.entries
         return admitted
 

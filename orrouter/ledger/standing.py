@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, get_args
+from typing import NamedTuple
 
-from orrouter.core.limit import Account, Period, owed
+from orrouter.core.limit import PERIODS, Account, Period, owed
 from orrouter.ledger.base import Bucket, BucketKey
 from orrouter.ledger.windows import FOREVER, Window, window
-
-_PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 
 
 class Calendar:
@@ -161,7 +159,7 @@ class Accounts:
         if not self.limits:
             return account.limits
         limits: dict[Period, int] = dict(account.limits)
-        for period in _PERIODS:
+        for period in PERIODS:
             if (account.name, period) in self.limits:
                 limits[period] = self.limits[account.name, period]
         return tuple(limits.items())

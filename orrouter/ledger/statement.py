@@ -11,7 +11,8 @@ from typing import Final
 from orrouter.ledger.base import Bucket, BucketKey, Entry, Line
 from orrouter.ledger.windows import HOUR_S
 
-KEPT_S: Final = 400 * 86400
+DAY_S: Final = 86400
+KEPT_S: Final = 400 * DAY_S
 """How long a line is kept, in seconds."""
 MOST_LINES: Final = 100_000
 """How many are: where every user is an account of his own, a line is a user in an hour. The oldest hours go first."""

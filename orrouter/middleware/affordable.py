@@ -62,8 +62,9 @@ def _refused(ceiling: Ceiling, cap: Cap, model: str, tokens: int, *, for_good: b
     spent = cap.purse.charged
     gone = f" after {money.show(spent)} for the tries before it" if spent else ""
     answer = f" with an answer of {tokens} tokens" if tokens else ""
+    who = model or "this request"
     error = CostCapExceeded(
-        f"{cap.named} allows {money.show(cap.purse.amount)} for this call{gone}, and {model} may cost "
+        f"{cap.named} allows {money.show(cap.purse.amount)} for this call{gone}, and {who} may cost "
         f"{money.show(needed)}{answer}: raise it, shorten the prompt or name a cheaper model"
     )
     error.cap, error.remaining, error.needed = cap.purse.amount, room, needed

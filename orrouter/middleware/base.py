@@ -21,7 +21,7 @@ from orrouter.core.money import parse_money
 from orrouter.core.pipeline import Handler, Middleware
 from orrouter.core.units import parse_duration, parse_size
 from orrouter.ledger.base import Ledger
-from orrouter.ledger.open import open_ledger
+from orrouter.ledger.open import MEMORY, open_ledger
 
 __all__ = ["Duration", "Handler", "Middleware", "Money", "Options", "Size", "World"]
 
@@ -65,7 +65,7 @@ class World:
     random: random.Random = field(default_factory=random.Random)
     catalog: Catalog = field(default_factory=Catalog)
     health: Health = field(default_factory=Health)
-    ledger: Ledger = field(default_factory=lambda: open_ledger("memory://", wall=LoopClock().wall))
+    ledger: Ledger = field(default_factory=lambda: open_ledger(MEMORY, wall=LoopClock().wall))
     """Where budgets are kept; in memory, by the machine's clock, where none is given."""
     on_suspense: Callable[[], object] = bool
     """Told when a hold goes into suspense, so that somebody soon asks what it cost."""

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, fie
 from orrouter.core import money
 from orrouter.core.call import Call
 from orrouter.core.errors import MissingTag
-from orrouter.core.limit import Account, OnStoreError, Period
+from orrouter.core.limit import EACH, MOST, Account, OnStoreError, Period
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.ledger.windows import zone_of
@@ -60,7 +60,7 @@ class BudgetOptions(Options):
     kind: ClassVar[str] = "budget"
     account: Annotated[str, AfterValidator(_account)]
     """Who pays: `org`, or by a tag of the call as in `team:{team}`; `{team:-none}` takes calls without the tag too."""
-    limits: Annotated[dict[Period, Annotated[Money, Field(ge=0)]], Field(min_length=1)]
+    limits: Annotated[dict[Period, Annotated[Money, Field(ge=0, le=MOST)]], Field(min_length=1)]
     """The most that may be spent in each window: hour, day, week (from Monday), month, lifetime."""
     time_zone: Annotated[str, AfterValidator(_known)] = "UTC"
     """The IANA time zone in which days, weeks and months begin."""
@@ -77,19 +77,10 @@ class BudgetOptions(Options):
 
     def says(self) -> str:
         """What it does with these options, in words."""
-        limits = ", ".join(f"{money.show(amount)} {_EACH[period]}" for period, amount in self.limits.items())
+        limits = ", ".join(f"{money.show(amount)} {EACH[period]}" for period, amount in self.limits.items())
         zone = "" if self.time_zone == "UTC" else f" ({self.time_zone})"
-        down = "; goes on uncounted while the ledger is down" if self.on_store_error == "fail_open" else ""
+        down = "; goes on while the ledger is down, and counts it later" if self.on_store_error == "fail_open" else ""
         return f"charges the account {self.account}: at most {limits}{zone}{down}"
-
-
-_EACH: Final[Mapping[str, str]] = {
-    "hour": "an hour",
-    "day": "a day",
-    "week": "a week",
-    "month": "a month",
-    "lifetime": "in all",
-}
 
 
 def account_name(template: str, tags: Mapping[str, str]) -> str:
@@ -133,7 +124,7 @@ class Budget:
 
     def account(self, tags: Mapping[str, str]) -> Account:
         """The account that a call with these tags pays from. Raises MissingTag."""
-        said = tuple([tags.get(tag) for tag in self._tags])
+        said = tuple([tags.get(tag) for tag in self._tags]) if self._tags else ()
         known = self._accounts.get(said)
         if known is None:
             known = self._made(account_name(self.options.account, tags))

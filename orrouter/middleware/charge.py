@@ -11,8 +11,9 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, Literal
 
+from orrouter.catalog.usage import Counts
 from orrouter.core.call import Attempt, Call
-from orrouter.core.cost import said_cost
+from orrouter.core.cost import NONSENSE_USD, misread, said_cost
 from orrouter.core.errors import CapReached, LedgerUnavailable, UpstreamError
 from orrouter.core.events import End, Event
 from orrouter.core.facts import (
@@ -25,8 +26,9 @@ from orrouter.core.facts import (
     LedgerBypassed,
 )
 from orrouter.core.limit import Cap
+from orrouter.core.money import NANO
 from orrouter.core.outcome import outcome_of
-from orrouter.ledger.base import Hold
+from orrouter.ledger.base import Crossed, Hold
 from orrouter.middleware.base import World
 
 Known = Literal["billed", "computed", "free"]
@@ -50,19 +52,26 @@ def verdict(attempt: Attempt, end: End) -> tuple[Known | None, int | None]:
     return ("computed" if end.error is None and end.usage else None), None
 
 
-def computed(usage: Mapping[str, Any] | None, attempt: Attempt, world: World, headroom: float) -> int | None:
+def credible(usage: Mapping[str, Any], *, wrote: bool) -> bool:
+    """Whether a usage counts what every answer has: a prompt, and where a model `wrote`, what it wrote.
+
+    One that leaves half of it out would be billed at half of what it cost.
+    """
+    counts = None if misread(usage) else Counts.read(usage)
+    return counts is not None and counts.prompt > 0 and (counts.completion > 0 or not wrote)
+
+
+def computed(usage: Mapping[str, Any], attempt: Attempt, world: World, headroom: float) -> int | None:
     """What a usage costs by the list prices of the model that answered, in nano-USD; None when they are not known.
 
     OpenRouter may have asked an endpoint that is dearer than listed, by as much as was let through: that counts.
     """
-    if not usage:
-        return None
     upstream = attempt.target.upstream
     model = world.catalog.get(attempt.model, upstream) or world.catalog.get(attempt.target.model, upstream)
     cost = None if model is None else model.price.cost(usage, datetime.fromtimestamp(world.clock.wall(), UTC))
-    if cost is None or attempt.target.dialect != "openrouter":
-        return cost
-    return ceil(cost * Fraction(str(headroom)))
+    if cost is not None and attempt.target.dialect == "openrouter":
+        cost = ceil(cost * Fraction(str(headroom)))
+    return None if cost is None or cost >= NONSENSE_USD * NANO else cost
 
 
 class Meter:
@@ -99,15 +108,17 @@ class Charge:
         """Take the purses, then all accounts or none. Raises BudgetExceeded or LedgerUnavailable: nothing is held."""
         hold, attempt, trail = self.hold, self._attempt, self._call.trail
         for cap in self._caps:
-            cap.purse.take(hold.id, hold.amount)
+            cap.purse.take(hold.id, hold.amount)  # It fits: nothing was awaited since `fit` looked.
         if hold.accounts:
             try:
-                await self._reserve()
+                crossed = await self._world.ledger.reserve(hold)
+            except LedgerUnavailable as error:
+                self._pass_by(error)
             except BaseException:
-                if not self._in_ledger:  # Else it is held, and whoever heard of it failed: `end` gives it back.
-                    self._done = True
-                    self._give_back()
+                self._give_back()
                 raise
+            else:
+                self._admitted(crossed)
         attempt.held, attempt.estimate = hold.amount, estimate
         if trail.listener is not None:
             names = tuple([account.name for account in hold.accounts])
@@ -116,22 +127,10 @@ class Charge:
             )
             trail.tell(AttemptStarted(number=attempt.number, upstream=hold.upstream, model=hold.model))
 
-    async def _reserve(self) -> None:
-        hold, ledger = self.hold, self._world.ledger
-        try:
-            crossed = await ledger.reserve(hold)
-        except LedgerUnavailable as error:
-            if not all(account.on_store_error == "fail_open" for account in hold.accounts):
-                raise
-            names = tuple(account.name for account in hold.accounts)
-            self._call.note(
-                LedgerBypassed(
-                    model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, error=error.message
-                )
-            )
-            return
+    def _admitted(self, crossed: Sequence[Crossed]) -> None:
+        """The accounts hold it. From here on whatever is raised is given back by `end`."""
         self._in_ledger = True
-        if ledger.outlives:  # A process that dies now leaves the id behind; else it is enough to know it at the end.
+        if self._world.ledger.outlives:  # A process that dies now leaves the id behind; else the end is soon enough.
             self._attempt.on_named = self._named
         for one in crossed:
             self._call.note(
@@ -144,10 +143,23 @@ class Charge:
                 )
             )
 
+    def _pass_by(self, error: LedgerUnavailable) -> None:
+        """Go on without the ledger where every account says so. Raises the error where one does not."""
+        hold = self.hold
+        if not all(account.on_store_error == "fail_open" for account in hold.accounts):
+            self._give_back()
+            raise error
+        names = tuple(account.name for account in hold.accounts)
+        self._call.note(
+            LedgerBypassed(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, error=error.message)
+        )
+
     def _named(self, generation_id: str) -> None:
         self._world.ledger.identify(self.hold.id, generation_id)
 
     def _give_back(self) -> None:
+        """Nothing is held, and nothing is left to be told."""
+        self._done = True
         for cap in self._caps:
             cap.purse.settle(self.hold.id, 0)
 
@@ -158,7 +170,7 @@ class Charge:
         self._done = True
         attempt = self._attempt
         known, cost = verdict(attempt, end)
-        if known == "computed":
+        if known == "computed" and end.usage and credible(end.usage, wrote=self._call.completes):
             cost = computed(end.usage, attempt, self._world, self._headroom)
         if known is None or cost is None:
             self._suspend(end)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from orrouter.catalog.ceiling import SHORTEST
 from orrouter.core import money
 from orrouter.core.call import Call
 from orrouter.core.limit import Cap, Purse, WhenShort
@@ -28,7 +29,7 @@ class CostCapOptions(Options):
     when_short: WhenShort = "clamp"
     """clamp: fewer tokens are asked for, else a cheaper target; cheaper: a cheaper target, and only the last one is
     asked for fewer tokens; refuse: the call is refused."""
-    min_tokens: Annotated[int, Field(ge=16)] = 64
+    min_tokens: Annotated[int, Field(ge=SHORTEST)] = 64
     """An answer of fewer tokens is not worth asking for; below 16 some providers answer with 16 all the same."""
 
     def build(self, world: World) -> Middleware:  # noqa: ARG002  # every kind of layer is built from a world

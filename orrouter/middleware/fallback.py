@@ -17,8 +17,10 @@ from orrouter.catalog.catalog import Catalog
 from orrouter.core.call import PROBE, Call, Target
 from orrouter.core.errors import (
     AuthFailed,
+    BudgetExceeded,
     CircuitOpen,
     CoolingDown,
+    CostCapExceeded,
     LimitReached,
     ModelNotAllowed,
     NoRoute,
@@ -327,8 +329,13 @@ def _preferring(call: Call) -> Call:
     return call.to(body={**call.body, "provider": meet(call.target.provider, asked_of(call))})
 
 
+_SHORT = (BudgetExceeded, CostCapExceeded)
+
+
 def _first(first: RouterError | None, error: RouterError) -> RouterError:
     """The error that a failed chain raises: the first of an upstream, a refusal only if nothing was sent."""
     if first is None or (isinstance(first, Refused) and isinstance(error, UpstreamError)):
         return error
+    if isinstance(first, _SHORT) and isinstance(error, _SHORT) and error.needed < first.needed:
+        return error  # Of several that are too dear, the one that lacks least.
     return first

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeGuard
 from pydantic import Field
 
 from orrouter.catalog.ceiling import Bounds, Ceiling, Unbounded, ceiling
+from orrouter.catalog.fields import LENGTH
 from orrouter.catalog.model import Model
 from orrouter.core import money
 from orrouter.core.call import Attempt, Call
@@ -28,8 +29,6 @@ from orrouter.middleware.affordable import fit
 from orrouter.middleware.base import Middleware, Money, Options, World
 from orrouter.middleware.charge import Charge, Meter
 
-TOKENS: Final = ("max_tokens", "max_completion_tokens")
-"""The two names of the same field."""
 NONE: Final[Mapping[str, Any]] = {}
 SLACK: Final = 16
 """Events of a stream beyond `max_tokens` that are no tokens: the beginning of a tool call, a last word of usage."""
@@ -164,7 +163,7 @@ def bounded(body: Mapping[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
     """The body that cannot cost more than what is held: so many tokens, at these prices at most."""
     bounded = dict(body)
     if worst.tokens:
-        name, other = TOKENS
+        name, other = LENGTH
         if body.get(other) is None:
             bounded[name] = tokens
         else:
@@ -184,7 +183,7 @@ def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 def flat(amount: int, body: Mapping[str, Any], max_tokens: int) -> Ceiling:
     """The ceiling that a policy sets for a model whose price nobody knows."""
-    asked = next((body[name] for name in TOKENS if type(body.get(name)) is int), max_tokens)
+    asked = next((body[name] for name in LENGTH if type(body.get(name)) is int), max_tokens)
     return Ceiling(
         input_tokens=0, tokens=asked, choices=1, fixed=amount, atto=0, max_price=None, estimate="unknown_price"
     )

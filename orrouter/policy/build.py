@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from orrouter.core.call import Target
 from orrouter.core.errors import PolicyError
@@ -23,6 +23,9 @@ from orrouter.policy.schema import Layer, Policy, Route
 from orrouter.policy.structure import mistakes
 from orrouter.policy.upstreams import listed_model
 from orrouter.policy.validation import unset_error
+
+POLICY_PREFIX: Final = "policy/"
+"""`model: policy/NAME` chooses a policy, for callers who can only name a model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from typing import Literal
 
 from orrouter.catalog.catalog import Catalog
 from orrouter.core.errors import PolicyError
+from orrouter.ledger.open import MEMORY, file_of
 from orrouter.policy.advice import warnings
 from orrouter.policy.known import Known
+from orrouter.policy.ledger import base_of
 from orrouter.policy.load import load_file
 from orrouter.policy.schema import Policy, read_policy
 from orrouter.policy.structure import mistakes
@@ -62,7 +64,11 @@ def check_file(
 
 
 def _missing_files(policy: Policy) -> Iterator[PolicyError]:
-    """Files that upstreams name and that are not there now; they may still come before a Router is built."""
+    """Files and the ledger's folder that are not there now; they may still come before a Router is built."""
+    if policy.ledger.url != MEMORY:
+        folder = (base_of(policy.document.file) / file_of(policy.ledger.url, "process")[0].expanduser()).parent
+        if not folder.is_dir():
+            yield policy.document.error(("ledger",), f"there is no folder {folder} for the ledger", hint="make it")
     for name, options in policy.upstreams.items():
         for key in ("api_key_file", "ca_file"):
             file = getattr(options, key)

@@ -23,13 +23,11 @@ from orrouter.middleware.cost_cap import CostCapOptions
 from orrouter.middleware.fallback import FallbackOptions, Link, chain_for, links_of
 from orrouter.middleware.fitness import needs_of, unfit
 from orrouter.middleware.reserve import ReserveOptions, bound
-from orrouter.policy.build import no_policy, route_for, targets_of, whole_stack
+from orrouter.policy.build import POLICY_PREFIX, no_policy, route_for, targets_of, whole_stack
 from orrouter.policy.known import Known
 from orrouter.policy.schema import Layer, Policy, Route
 from orrouter.policy.structure import mistakes
 
-POLICY_PREFIX: Final = "policy/"
-"""`model: policy/NAME` chooses a policy."""
 _MILLION: Final = 1_000_000
 
 
@@ -232,7 +230,8 @@ class _View:
     def __init__(self, policy: Policy, catalog: Catalog, request: Mapping[str, Any] | None) -> None:
         self._policy, self._known = policy, Known(policy, catalog)
         self._needs = needs_of(request or {})
-        self._request = {name: value for name, value in (request or {}).items() if name not in ("model", "models")}
+        asked = {"messages": []} if request is None else request  # Without one: what an empty prompt may cost.
+        self._request = {name: value for name, value in asked.items() if name not in ("model", "models")}
         self._named = [slug for slug in _models(request or {}) if not slug.startswith(POLICY_PREFIX)]
         self._world = World(catalog=catalog, upstreams=_as_if_set(policy))
 
@@ -243,8 +242,9 @@ class _View:
         steps = [Step(one.kind, one.says(), added=id(one) not in written) for one in whole_stack(layers)]
         gate = whole_stack(layers)[-1]
         assert isinstance(gate, ReserveOptions), "the money gate is always there"
+        sent = self._sent(layers)
         try:
-            targets, refused = tuple(self._candidate(link, gate) for link in self._chain(layers)), ""
+            targets, refused = tuple(self._candidate(link, gate, sent) for link in self._chain(layers)), ""
         except ModelNotAllowed as error:
             targets, refused = (), error.message
         if targets and all(target.skipped for target in targets):
@@ -260,12 +260,18 @@ class _View:
                 return chain_for(self._named, links, first, is_open=layer.options.open)
         return [Link(replace(first, model=slug)) for slug in self._named[:1] or [""]]
 
-    def _candidate(self, link: Link, gate: ReserveOptions) -> Candidate:
+    def _sent(self, layers: Sequence[Layer]) -> tuple[str, ...]:
+        """The models that are sent on, for the upstream to choose from; a chain of ours stands in their place."""
+        ours = any(isinstance(layer.options, FallbackOptions) for layer in layers)
+        return () if ours else tuple(self._named)
+
+    def _candidate(self, link: Link, gate: ReserveOptions, models: tuple[str, ...]) -> Candidate:
         target, request = link.target, self._request
         model = self._known.get(target.model, target.upstream) if target.model else None
         skipped = unfit(self._needs, target, model)
         try:
-            call = Call(trail=Trail("", lambda: 0.0), endpoint=_endpoint(request), body=request, target=target)
+            trail, endpoint = Trail("", lambda: 0.0), _endpoint(request)
+            call = Call(trail=trail, endpoint=endpoint, body=request, target=target, models=models)
             worst, unpriced = bound(call, self._known.get, gate), ""
         except Unpriced as error:
             worst, unpriced = None, error.message

@@ -22,7 +22,7 @@ from orrouter.core.money import show
 from orrouter.core.units import show_duration
 from orrouter.middleware.base import Options
 from orrouter.policy import kinds
-from orrouter.policy.ledger import LedgerOptions
+from orrouter.policy.ledger import ADDRESS, LedgerOptions
 from orrouter.policy.schema import NAME, Route
 from orrouter.policy.upstreams import UpstreamOptions
 from orrouter.policy.validation import models_in
@@ -34,7 +34,6 @@ VARIABLE: Final = {
     "pattern": r"^\$\{[A-Z_][A-Z0-9_]*(:-[^{}]*)?\}$",
     "description": "A variable of the environment, as a whole value in block style: ${NAME} or ${NAME:-default}.",
 }
-_LEDGER_URL: Final = {"type": "string", "pattern": "^(memory://|sqlite:///.+)$", "examples": ["sqlite:///spend.db"]}
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
 
 
@@ -87,7 +86,7 @@ def _top(upstream: Schema, ledger: Schema, route: Schema, items: list[Schema]) -
             "description": "Where calls go, by name. The first is meant where none is named.",
         },
         "ledger": {
-            "anyOf": [_LEDGER_URL, ledger],
+            "anyOf": [ADDRESS, _REF, ledger],
             "description": "Where budgets are kept: an address, or a mapping with it. In memory where none is given.",
         },
         "routes": {

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from orrouter.core.errors import PolicyError
 from orrouter.ledger.open import MEMORY, check_address
+from orrouter.ledger.statement import DAY_S, KEPT_S
 from orrouter.policy.code import CODE
 from orrouter.policy.env import FILE
 from orrouter.policy.load import Document
 from orrouter.policy.upstreams import Part
 from orrouter.policy.validation import validate
+
+ADDRESS: Final = {"type": "string", "pattern": "^(memory://|sqlite:///.+)$", "examples": ["sqlite:///spend.db"]}
+"""An address as an editor knows it."""
 
 
 def _address(url: str) -> str:
@@ -34,13 +38,18 @@ class LedgerOptions(Part):
     url: Annotated[
         str,
         AfterValidator(_address),
-        WithJsonSchema({"type": "string", "pattern": "^(memory://|sqlite:///.+)$", "examples": ["sqlite:///spend.db"]}),
+        WithJsonSchema(ADDRESS),
     ] = MEMORY
     """`memory://` (one process, until it ends) or `sqlite:///FILE`, relative to the policy's file."""
     durable: Literal["process", "power"] = "process"
     """What a hold survives: the end of its process; or of the machine's power too, and each waits for the disk."""
-    retention_days: Annotated[int, Field(ge=1)] = 400
+    retention_days: Annotated[int, Field(ge=1)] = KEPT_S // DAY_S
     """How long a line of the statement is kept."""
+
+    @property
+    def retention_s(self) -> float:
+        """The same in seconds."""
+        return float(self.retention_days * DAY_S)
 
 
 def read_ledger(document: Document, value: Any) -> LedgerOptions:

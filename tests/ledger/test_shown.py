@@ -21,30 +21,30 @@ def test_a_refusal_says_whose_budget_how_much_is_left_and_until_when():
     denied = Denied("team:search", "day", 50 * DOLLAR, 20_000_000, MIDNIGHT, "Europe/Berlin")
     assert (
         "team:search has $0.02 left of $50.00 a day until 2026-11-22 00:00 Europe/Berlin, "
-        "and this request may cost $0.05"
-    ) == refusal(denied, Hold("a", 50_000_000, ())).message
+        "and this request may cost $0.05: ask for fewer tokens or a cheaper model, or raise the limit"
+    ) == refusal(denied, Hold("a", 50_000_000, ()), MIDNIGHT - 60).message
 
 
 def test_a_refusal_bears_the_same_as_values_also_across_processes():
     """Account, period, limit, what remains, what was needed, and when it resets."""
     denied = Denied("org", "day", 100, 20, MIDNIGHT, "UTC")
-    error = refusal(denied, Hold("a", 30, ()))
+    error = refusal(denied, Hold("a", 30, ()), MIDNIGHT - 60)
     for one in (error, pickle.loads(pickle.dumps(error))):
-        assert ("org", "day", 100, 20, 30, MIDNIGHT) == (
-            one.account, one.period, one.limit, one.remaining, one.needed, one.resets_at,
+        assert ("org", "day", 100, 20, 30, MIDNIGHT, 60.0) == (
+            one.account, one.period, one.limit, one.remaining, one.needed, one.resets_at, one.retry_after,
         )  # fmt: skip
 
 
 def test_a_lifetime_does_not_reset():
     """Nothing is said of an end that never comes."""
-    error = refusal(Denied("org", "lifetime", DOLLAR, 0, FOREVER, "UTC"), Hold("a", 1, ()))
-    assert None is error.resets_at
-    assert "org has $0.00 left of $1.00 in all, and this request may cost $0.000000001" == error.message
+    error = refusal(Denied("org", "lifetime", DOLLAR, 0, FOREVER, "UTC"), Hold("a", 1, ()), MIDNIGHT - 60)
+    assert (None, None) == (error.resets_at, error.retry_after)
+    assert "org has $0.00 left of $1.00 in all, and this request may cost $0.000000001" in error.message
 
 
 def test_an_overdrawn_account_has_nothing_left():
     """For people it is nothing; the value says by how much."""
-    error = refusal(Denied("org", "hour", 10, -5, MIDNIGHT, "UTC"), Hold("a", 1, ()))
+    error = refusal(Denied("org", "hour", 10, -5, MIDNIGHT, "UTC"), Hold("a", 1, ()), MIDNIGHT - 60)
     assert "org has $0.00 left" in error.message
     assert -5 == error.remaining
 

@@ -57,13 +57,13 @@ async def make_one(path: Path) -> None:
 
 
 async def test_everything_is_private_to_the_user(tmp_path):
-    """Folder, file, log, shared memory, lock and owner's file: no other user may read one."""
+    """File, log, shared memory, lock and owner's file: no other user may read one."""
     path = tmp_path / "money" / "spend.db"
+    path.parent.mkdir()
     ledger = SqliteLedger(path, wall)
     await ledger.reserve(hold())
     modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()}
     owner = next(iter((path.parent / "spend.db-owners").iterdir()))
-    assert 0o700 == stat.S_IMODE(path.parent.stat().st_mode)
     assert {
         "spend.db": 0o600, "spend.db-wal": 0o600, "spend.db-shm": 0o600, "spend.db-lock": 0o600,
         "spend.db-owners": 0o700,
@@ -116,11 +116,18 @@ def test_a_network_file_system_is_refused():
     refuse_network(Path("/mnt/shared/local/spend.db"), MOUNTS)
 
 
-async def test_a_folder_that_cannot_be_made(tmp_path):
-    """Where a file stands in place of the folder, the error says what to look at."""
+async def test_a_file_in_place_of_the_folder(tmp_path):
+    """The error says what to look at."""
     (tmp_path / "money").write_text("")
     message = await failure(tmp_path / "money" / "spend.db")
     assert "see that this user may read and write it and its folder" in message
+
+
+async def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    """A disk that is not mounted must not look like a ledger in which nothing was spent."""
+    message = await failure(tmp_path / "money" / "spend.db")
+    assert f"there is no folder {tmp_path}/money; make it (mkdir -m 700), or mount its disk" in message
+    assert not (tmp_path / "money").exists()
 
 
 # --- which version it has -------------------------------------------------------------------------------

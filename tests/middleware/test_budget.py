@@ -120,5 +120,5 @@ def test_what_it_says_of_itself():
     options = BudgetOptions(account="org", limits=LIMITS, time_zone="Europe/Berlin", on_store_error="fail_open")
     assert (
         "charges the account org: at most $5.00 a day, $50.00 a month (Europe/Berlin); "
-        "goes on uncounted while the ledger is down"
+        "goes on while the ledger is down, and counts it later"
     ) == options.says()

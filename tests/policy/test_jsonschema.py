@@ -103,6 +103,7 @@ def test_a_variable_may_stand_for_any_value():
     data = {
         "version": 1,
         "upstreams": {"a": {"base_url": "${URL}", "api_key": "${KEY}", "connections": "${N:-5}"}},
+        "ledger": "${LEDGER:-memory://}",
         "policies": {"default": [{"retry": {"attempts": "${N}", "initial": "${WAIT:-1s}"}}]},
     }
     assert [] == [error.message for error in VALIDATOR.iter_errors(data)]
