@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from orrouter.asking import Asked
 from orrouter.core import tags as tagging
@@ -28,6 +28,8 @@ from orrouter.policy.explain import Candidate, explain
 from orrouter.policy.hints import nearest
 from orrouter.policy.ledger import base_of
 from orrouter.policy.schema import Policy
+
+_PERIODS: Final[Mapping[str, Period]] = {period: period for period in PERIODS}
 
 
 class Accounts:
@@ -80,7 +82,7 @@ class Accounts:
         account_of(self.policy, account)
         changed: dict[Period, int | None] = {}
         for name, amount in limits.items():
-            period = next((one for one in PERIODS if one == name), None)
+            period = _PERIODS.get(name)
             if period is None:
                 raise PolicyError(f"there is no window {name!r}", hint=nearest(name, PERIODS))
             changed[period] = None if amount is None else _money(amount)

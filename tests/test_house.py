@@ -39,7 +39,7 @@ NEIGHBOURS = {
 """Parts of one floor that may be imported: (what is imported, by whom)."""
 
 DRIVERS = {"aiosqlite", "redis", "asyncpg", "sqlite3"}
-SHARED_IN_MIDDLEWARE = {"base", "preferences", "fitness", "affordable", "charge"}
+SHARED_IN_MIDDLEWARE = {"base", "preferences", "fitness", "affordable", "charge", "own"}
 """Modules of `middleware` that are no layer: layers may import these and no other layer."""
 
 MAX_FUNCTION, MAX_PARAMETERS, MAX_CLASS, MAX_FILE, MAX_TEST = 60, 8, 250, 400, 60

@@ -159,7 +159,7 @@ class Trail:
     """What has happened to one logical call so far: the one mutable thing on the road."""
 
     __slots__ = (
-        "attempts", "began", "content", "ended", "endpoint", "facts", "listener", "now", "outcome", "policy",
+        "attempts", "began", "content", "ended", "endpoint", "facts", "listener", "now", "outcome", "owned", "policy",
         "purses", "request_id", "retries", "sent", "tags",
     )  # fmt: skip
 
@@ -175,6 +175,8 @@ class Trail:
         self.retries = 0
         self.purses: dict[object, Cap] = {}
         """The caps of this call, by the layer that set them."""
+        self.owned: dict[int, tuple[Any, Any]] = {}
+        """What the money gate has copied, so that what it priced is what is sent, in every try."""
         self.facts: list[Fact] = []
         self.outcome = "open"
         self.content: dict[str, Any] | None = None

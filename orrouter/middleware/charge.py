@@ -203,9 +203,9 @@ class Charge:
         elif known == "free":
             ledger.release(hold.id)
         else:
-            ledger.settle(
-                hold.id, cost, provenance=known, provider=attempt.provider or "", model=attempt.model or hold.model
-            )
+            # A computed cost may be above the true one: with a provider's name it would pass for what the key has paid.
+            provider = (attempt.provider or "") if known == "billed" else ""
+            ledger.settle(hold.id, cost, provenance=known, provider=provider, model=attempt.model or hold.model)
 
     def _suspend(self, end: End) -> None:
         hold, attempt = self.hold, self._attempt

@@ -28,6 +28,7 @@ from orrouter.ledger.base import Hold, new_hold_id
 from orrouter.middleware.affordable import fit
 from orrouter.middleware.base import Middleware, Money, Options, World
 from orrouter.middleware.charge import Charge, Meter
+from orrouter.middleware.own import own
 
 NONE: Final[Mapping[str, Any]] = {}
 SLACK: Final = 16
@@ -80,9 +81,11 @@ class ReserveOptions(Options):
         )
 
 
-def bound(call: Call, find: Callable[[str, str], Model | None], options: ReserveOptions) -> Ceiling:
-    """The worst case of a call at its target. Raises Unpriced, which names the option that admits it."""
-    body, target = call.body, call.target
+def bound(
+    call: Call, body: Mapping[str, Any], find: Callable[[str, str], Model | None], options: ReserveOptions
+) -> Ceiling:
+    """The worst case of a call with this body at its target. Raises Unpriced, which names what admits it."""
+    target = call.target
     provider = body.get("provider")
     capped = provider.get("max_price") if is_mapping(provider) else None
     models = call.models
@@ -129,14 +132,15 @@ class Reserve:
                 accounts.append(limit)
         attempt, target = call.attempt, call.target
         assert attempt is not None, "reserve stands below attempt"
-        worst = bound(call, self._world.catalog.get, self.options)
+        body = own(call.body, call.trail.owned)
+        worst = bound(call, body, self._world.catalog.get, self.options)
         fitting = fit(worst, caps, last=call.last, model=target.model)
         charge = Charge(self._world, call, self._hold(call, fitting.cost, tuple(accounts)), caps, self.options.headroom)
         try:
             await charge.take(worst.estimate)
             if fitting.room is not None:
                 _note_clamp(call, attempt, worst, fitting.tokens, fitting.room)
-            reply = await forward(call.to(body=bounded(call.body, worst, fitting.tokens)))
+            reply = await forward(call.to(body=bounded(body, worst, fitting.tokens)))
         except BaseException as error:
             charge.end(End(None, None, error))
             raise
@@ -159,19 +163,18 @@ def _note_clamp(call: Call, attempt: Attempt, worst: Ceiling, tokens: int, room:
     call.note(TokensClamped(model=call.target.model, asked=worst.tokens, max_tokens=tokens, room_nano=room))
 
 
-def bounded(body: Mapping[str, Any], worst: Ceiling, tokens: int) -> dict[str, Any]:
-    """The body that cannot cost more than what is held: so many tokens, at these prices at most."""
-    bounded = dict(body)
+def bounded(bounded: dict[str, Any], worst: Ceiling, tokens: int) -> dict[str, Any]:
+    """The body made so that it cannot cost more than what is held: so many tokens, at these prices at most."""
     if worst.tokens:
         name, other = LENGTH
-        if body.get(other) is None:
+        if bounded.get(other) is None:
             bounded[name] = tokens
         else:
             bounded[other] = tokens
-            if body.get(name) is not None:
+            if bounded.get(name) is not None:
                 bounded[name] = tokens
     if worst.max_price is not None:
-        asked = body.get("provider")
+        asked = bounded.get("provider")
         bounded["provider"] = {**(asked if is_mapping(asked) else NONE), "max_price": worst.max_price}
     return bounded
 

@@ -272,7 +272,7 @@ class _View:
         try:
             trail, endpoint = Trail("", lambda: 0.0), _endpoint(request)
             call = Call(trail=trail, endpoint=endpoint, body=request, target=target, models=models)
-            worst, unpriced = bound(call, self._known.get, gate), ""
+            worst, unpriced = bound(call, call.body, self._known.get, gate), ""
         except Unpriced as error:
             worst, unpriced = None, error.message
         return Candidate(target.model, target.upstream, model, link.when or (), skipped, worst, unpriced)

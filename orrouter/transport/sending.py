@@ -165,7 +165,7 @@ class _Wanted(ClientRequest):
     """What a connection is asked for with; its key is worked out once."""
 
     @cached_property
-    def connection_key(self) -> ConnectionKey:
+    def connection_key(self) -> ConnectionKey:  # pyright: ignore[reportIncompatibleMethodOverride]  # as a property
         return super().connection_key
 
 

@@ -201,3 +201,18 @@ def test_an_answer_that_the_output_cannot_spell_is_printed_as_far_as_it_can(shel
     fake_openrouter.say(MODEL, "Grüße")
     ran = shell("chat", "Hello", "--model", MODEL, env=env | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert (0, "Gr??e\n") == (ran.returncode, ran.stdout)
+
+
+def test_a_tag_and_a_cap_of_the_call(run, tmp_path, fake_openrouter):
+    """An account that a tag names is charged, and what is too dear is refused."""
+    file = tmp_path / "p.yaml"
+    file.write_text(
+        f"version: 1\nupstreams:\n  openrouter:\n    base_url: {fake_openrouter.url}\n    api_key: ${{OPENROUTER_API_KEY}}\n"
+        'policies:\n  default:\n    - budget: {account: "team:{team}", limits: {day: $5}}\n'
+        "    - fallback: {models: [openai/gpt-4o]}\n"
+    )
+    env = {"OPENROUTER_API_KEY": "sk-or-v1-0123456789"}
+    assert 1 == run("chat", "Hello", "--policy", file, env=env).exit_code
+    assert 0 == run("chat", "Hello", "--policy", file, "--tag", "team=a", env=env).exit_code
+    refused = run("chat", "Hello", "--policy", file, "--tag", "team=a", "--max-cost", "$0.00001", env=env)
+    assert (1, True) == (refused.exit_code, "cost_cap_exceeded" in refused.stderr)
