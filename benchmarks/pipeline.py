@@ -58,13 +58,12 @@ def policy(
 
 
 def with_money(url: str, ledger: str) -> dict[str, Any]:
-    """The same with a cap and two accounts; nobody runs out."""
+    """The same with the cap and the budget of config/default.yaml; nobody runs out."""
     whole = policy(url)
     whole["ledger"] = ledger
     whole["policies"]["default"][1:1] = [
         {"cost_cap": {"per_call": "$0.50"}},
         {"budget": {"account": "team:{team:-none}", "limits": {"day": "$900000", "month": "$900000"}}},
-        {"budget": {"account": "org", "limits": {"month": "$900000"}}},
     ]
     return whole
 
@@ -166,7 +165,7 @@ async def rows_of(bench: Bench) -> list[Row]:
 
 
 async def money_rows_of(bench: Bench) -> list[Row]:
-    """A chat under a cap and two budgets, with the ledger in memory and in SQLite."""
+    """A chat under a cap and a budget, with the ledger in memory and in SQLite."""
     rows = []
     with TemporaryDirectory() as folder:
         for ledger, gate, goal in (("memory://", 1.35, 1.20), (f"sqlite:///{folder}/spend.db", 1.6, 1.35)):
