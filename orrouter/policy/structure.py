@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from orrouter.core.errors import PolicyError
+from orrouter.middleware.budget import BudgetOptions
 from orrouter.middleware.deadline import DeadlineOptions
 from orrouter.middleware.fallback import FallbackOptions, TargetOptions
 from orrouter.middleware.record import RecordOptions
@@ -27,6 +28,7 @@ _REPEATING: Final = ("retry", "fallback")
 
 def mistakes(policy: Policy) -> Iterator[PolicyError]:
     """Everything that stops a policy from being built, stack by stack."""
+    yield from _two_zones(policy)
     for stack in policy.stacks.values():
         yield from _repeated(policy, stack)
         yield from _record_below(policy, stack)
@@ -34,6 +36,20 @@ def mistakes(policy: Policy) -> Iterator[PolicyError]:
         yield from _total_below(policy, stack)
         yield from _unknown_upstreams(policy, stack)
         yield from _vain_preferences(policy, stack)
+
+
+def _two_zones(policy: Policy) -> Iterator[PolicyError]:
+    """One account whose days begin at two hours: what is left of it would depend on who asks."""
+    zones: dict[str, str] = {}
+    for stack in policy.stacks.values():
+        for layer in stack:
+            options = layer.options
+            if not isinstance(options, BudgetOptions):
+                continue
+            zone = zones.setdefault(options.account, options.time_zone)
+            if zone != options.time_zone:
+                message = f"the account {options.account} has the time zone {zone} in another budget"
+                yield policy.document.error((*layer.place, "time_zone"), message, hint="write the same in both")
 
 
 def _repeated(policy: Policy, stack: Stack) -> Iterator[PolicyError]:

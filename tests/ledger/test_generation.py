@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orrouter.ledger.generation import AGES_S, Told, latest_ask, may_grow, next_ask, stops_billing, told
+from orrouter.testkit.table import BILLS_IN_FULL
 
 DONE = {"id": "g", "total_cost": 0.00123, "finish_reason": "stop", "provider_name": "OpenAI", "model": "a/b"}
 
@@ -112,3 +113,8 @@ def test_the_asks_are_soon_at_first_and_hourly_later():
         age = next_ask(age)
         ages.append(age)
     assert [*AGES_S, 7200, 10_800] == ages
+
+
+def test_nobody_both_stops_and_goes_on_billing():
+    """The providers that stop when a stream is cancelled, and those that the fake lets work on, are different ones."""
+    assert [] == [name for name in BILLS_IN_FULL if stops_billing(name)]

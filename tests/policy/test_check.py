@@ -307,3 +307,12 @@ def test_reserve_stands_last_or_not_at_all():
     """What stands below it would send what nobody has priced."""
     (found,) = of_stack("reserve: {}", "retry: {}")
     assert "p.yaml:8:7: error: reserve must be the last layer" in found
+
+
+def test_an_account_has_one_time_zone():
+    """Its days cannot begin at two hours."""
+    one, other = (
+        f'budget: {{account: org, limits: {{day: "$5"}}, time_zone: {zone}}}' for zone in ("UTC", "Asia/Tokyo")
+    )
+    (found,) = [one for one in of_stack(one, other) if "error" in one]
+    assert "the account org has the time zone UTC in another budget; write the same in both" in found
