@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from orrouter.catalog.bounds import UNKNOWN_PRICE, Bounds, Unbounded
 from orrouter.catalog.case import ATTO_A_NANO, Case
 from orrouter.catalog.extras import of_slug
-from orrouter.catalog.fields import CHAT, EMBED, TEXT, Asked, length_of, little, read
+from orrouter.catalog.fields import CHAT, EMBED, TEXT, Asked, length_of, little, read, thought
 from orrouter.catalog.held import rates_of
 from orrouter.catalog.model import Model
 from orrouter.catalog.price import Price
@@ -51,6 +51,8 @@ class Ceiling(NamedTuple):
     atto: int
     max_price: Mapping[str, float] | None
     estimate: str
+    least: int = SHORTEST
+    """Fewer tokens must not be asked for: the bound would not hold."""
 
     @property
     def rate(self) -> Decimal:
@@ -101,7 +103,7 @@ def ceiling(
     tokens = case.input(searched=searched)
     # What only a longer prompt would cost is neither held nor let through.
     case.rates = [rates_of(price.within(tokens), bounds.headroom, capped) for price in prices]
-    return _add_up(case, _Given(endpoint, dialect, turns, fees, tokens))
+    return _add_up(case, _Given(endpoint, dialect, turns, fees, tokens, thought(body)))
 
 
 def _price(model: Model | None) -> Price:
@@ -120,11 +122,12 @@ class _Given(NamedTuple):
     turns: int
     fees: int
     read: int
+    thought: int
 
 
 def _add_up(case: Case, given: _Given) -> Ceiling:
     asked, writes = case.asked, given.endpoint != EMBED
-    _, dialect, turns, fees, read = given
+    _, dialect, turns, fees, read, thinks = given
     fixed = turns * asked.copies * case.prompt(read)
     tokens = (asked.tokens or case.default()) if writes else SHORTEST
     speaks = case.output() * turns if writes else 0
@@ -133,10 +136,11 @@ def _add_up(case: Case, given: _Given) -> Ceiling:
         input_tokens=read * turns,
         tokens=tokens if writes else 0,
         choices=asked.choices,
-        fixed=fees + _nano(fixed) + _shortfall(speaks * asked.choices, tokens),
+        fixed=fees + _nano(fixed) + _shortfall(speaks * asked.choices, tokens, thinks),
         atto=speaks,
         max_price=case.caps(given.endpoint) if dialect != "openai" else None,
         estimate="; ".join(case.doubts(dialect)),
+        least=max(SHORTEST, thinks + 1),
     )
 
 
@@ -144,9 +148,13 @@ def _nano(atto: int) -> int:
     return -(-atto // ATTO_A_NANO)
 
 
-def _shortfall(rate: int, tokens: int) -> int:
-    """Nano-USD by which the shortest answer costs more than so many tokens, at atto-USD a token."""
-    return _nano(rate * SHORTEST) - _nano(rate * tokens) if tokens < SHORTEST else 0
+def _shortfall(rate: int, tokens: int, thinks: int) -> int:
+    """Nano-USD by which the answer that may be given costs more than the tokens asked for, at atto-USD a token.
+
+    Some providers answer with no less than the shortest; and where thinking leaves no room, it may come on top.
+    """
+    given = tokens + thinks if tokens <= thinks else max(tokens, SHORTEST)
+    return _nano(rate * given) - _nano(rate * tokens) if given > tokens else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +174,14 @@ class _Line:
     max_price: dict[str, float] | None
     estimate: str
 
-    def ceiling(self, read: int, asked: int | None) -> Ceiling:
-        """The ceiling for a prompt of so many tokens, and an answer of as many as are asked for."""
+    def ceiling(self, read: int, asked: int | None, thinks: int) -> Ceiling:
+        """The ceiling for a prompt of so many tokens, an answer of as many as are asked for, and its thinking."""
         tokens = asked or self.tokens
         fixed = -(-(read * self.prompt + self.request) // ATTO_A_NANO)
-        if tokens < SHORTEST:
-            fixed += _shortfall(self.speaks, tokens)
+        if tokens < SHORTEST or tokens <= thinks:
+            fixed += _shortfall(self.speaks, tokens, thinks)
         price = None if self.max_price is None else self.max_price.copy()
-        return Ceiling(read, tokens, 1, fixed, self.speaks, price, self.estimate)
+        return Ceiling(read, tokens, 1, fixed, self.speaks, price, self.estimate, max(SHORTEST, thinks + 1))
 
 
 def _short_way(body: Mapping[str, Any], model: Model | None, slug: str, dialect: str, bounds: Bounds) -> Ceiling | None:
@@ -182,7 +190,7 @@ def _short_way(body: Mapping[str, Any], model: Model | None, slug: str, dialect:
     if model is None or tokens is None:
         return None
     line = _line_of(model, model.price.within(tokens) if model.price.overrides else model.price, slug, dialect, bounds)
-    return None if line is None else line.ceiling(tokens, length_of(body))
+    return None if line is None else line.ceiling(tokens, length_of(body), thought(body))
 
 
 _REMEMBERED: Final = 4096

@@ -145,6 +145,21 @@ def _thinks_plainly(reasoning: Any) -> bool:
     return not isinstance(reasoning, Mapping) or reasoning.get("mode") in (None, "standard")
 
 
+THOUGHT: Final = 1024
+"""Tokens that a model may think at least when it is asked to. Source: OpenRouter's guide to reasoning (Anthropic)."""
+
+
+def thought(body: Mapping[str, Any]) -> int:
+    """Tokens of thinking for which an upstream may raise `max_tokens`, where that leaves no room for them; or 0."""
+    reasoning, effort = body.get("reasoning"), body.get("reasoning_effort")
+    if isinstance(reasoning, Mapping):
+        if reasoning.get("enabled") is False or reasoning.get("effort") == "none":
+            return 0
+        most = reasoning.get("max_tokens")
+        return max(most, THOUGHT) if type(most) is int else THOUGHT
+    return 0 if effort in (None, "none") else THOUGHT
+
+
 def length_of(body: Mapping[str, Any]) -> int | None:
     """The output asked for. Raises Unbounded for what an upstream might read in another way than we do."""
     lengths: list[int] = []

@@ -49,7 +49,7 @@ def _short(ceiling: Ceiling, caps: Sequence[Cap], tightest: Cap, share: int, mod
         if needed <= room:
             return Fit(wanted, needed)
         raise _refused(ceiling, tightest, model, wanted, for_good=mode == "refuse")
-    least = min(wanted, max(cap.min_tokens for cap in caps))
+    least = min(wanted, max(ceiling.least, *(cap.min_tokens for cap in caps)))
     for part in (share, room):
         tokens = min(ceiling.affordable(part), wanted)
         if tokens >= least:

@@ -317,3 +317,37 @@ def test_every_model_has_a_worst_case_or_a_reason(model):
     usage = {"prompt_tokens": bound.input_tokens, "completion_tokens": bound.tokens}
     assert model.price.cost(usage) <= bound.cost()
     assert ("" if model.price.completion else 0) == ("" if bound.rate else 0)
+
+
+# --- thinking -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ({"reasoning": {"effort": "high"}}, 100 + 1024),
+        ({"reasoning_effort": "low"}, 100 + 1024),
+        ({"reasoning": {"max_tokens": 5000}}, 100 + 5000),
+        ({"reasoning": {"effort": "none"}}, 100),
+        ({"reasoning": {"enabled": False}}, 100),
+        ({"reasoning_effort": "none"}, 100),
+    ],
+)
+def test_thinking_that_has_no_room_may_come_on_top(asked, given):
+    """An upstream may raise `max_tokens` to what it thinks at least: that is held too."""
+    plain = worst({**HELLO, "max_tokens": given})
+    assert plain.cost() == worst({**HELLO, "max_tokens": 100, **asked}).cost()
+
+
+def test_thinking_within_the_length_costs_no_more():
+    """Where there is room for it, it is part of the answer."""
+    long = {**HELLO, "max_tokens": 6000}
+    assert worst(long).cost() == worst({**long, "reasoning": {"max_tokens": 5000}}).cost()
+
+
+def test_a_thinking_answer_is_not_cut_below_its_thoughts():
+    """A cap asks for no fewer tokens than leave room for them."""
+    assert (16, 1025, 5001) == tuple(
+        worst({**HELLO, **more}).least
+        for more in ({}, {"reasoning_effort": "low"}, {"reasoning": {"max_tokens": 5000}})
+    )

@@ -69,7 +69,7 @@ def test_an_unknown_field_without_a_value_says_nothing():
     "fields",
     [
         {"temperature": 1, "top_p": 0.5, "seed": 3, "stop": ["x"], "user": "u", "metadata": {"a": "b"}},
-        {"reasoning": {"effort": "high"}, "usage": {"include": True}, "stream": True, "session_id": "s"},
+        {"usage": {"include": True}, "stream": True, "session_id": "s", "verbosity": "high"},
         {"provider": {"sort": "price"}, "service_tier": "flex", "logprobs": True, "cache_control": {"ttl": "1h"}},
     ],
 )

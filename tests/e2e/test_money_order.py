@@ -70,7 +70,7 @@ async def costs_no_more(order: tuple[str, ...]) -> None:
     tries = [played.call.attempt for played in far.tries]
     assert {"big", "small"} == set(far.models), f"{order}: nobody fell back"
     for played, attempt in zip(far.tries, tries, strict=True):
-        worst = bound(played.call, router.world.catalog.get, ReserveOptions())
+        worst = bound(played.call, played.call.body, router.world.catalog.get, ReserveOptions())
         assert worst.cost() == attempt.held, f"{order}: not held at the price and length that were sent"
     unknown = sum(one.held for one in tries if one.provenance == "unknown")
     known = sum(one.settled for one in tries if one.provenance != "unknown")

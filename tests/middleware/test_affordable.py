@@ -126,6 +126,13 @@ def test_a_free_model_fits_an_empty_purse():
     assert fits(1000, of=worst(fixed=0, rate=0)) == fitting([cap(0)], of=worst(fixed=0, rate=0))
 
 
+def test_no_fewer_tokens_than_the_bound_allows():
+    """Where thinking needs room, a shorter answer has no worst case."""
+    with pytest.raises(CostCapExceeded):
+        fitting([cap(500_000)], of=worst()._replace(least=500))
+    assert 400 == fitting([cap(500_000)], of=worst()._replace(least=300)).tokens
+
+
 @given(
     room=st.integers(0, 10**7),
     tokens=st.integers(1, 10_000),
