@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -56,6 +57,9 @@ class RecoverOptions:
     """What `ledger recover` is asked."""
 
     policy: Annotated[Path | None, typer.Option(metavar="FILE", help="The policy whose ledger is looked at.")] = None
+    clock: Annotated[
+        bool, typer.Option("--clock", help="Also go by the clock again, after it was in the future once.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +93,12 @@ def recover(options: RecoverOptions) -> int:
     """Put what processes that are gone had under way in suspense: its cost is unknown, and it stays charged."""
     from orrouter.cli.store import opened, policy_of
 
-    async def recovered() -> int:
+    async def recovered() -> list[show.Line]:
         async with opened(policy_of(options.policy)) as ledger:
-            return await ledger.recover()
+            lines = [show.Line(recovered_line(await ledger.recover()))]
+            return [*lines, *reset_lines(*await ledger.reset_clock())] if options.clock else lines
 
-    show.say([show.Line(recovered_line(asyncio.run(recovered())))])
+    show.say(asyncio.run(recovered()))
     return OK
 
 
@@ -103,6 +108,25 @@ def recovered_line(number: int) -> str:
         return "nobody left anything under way"
     held = show.count(number, "hold")
     return f"{held} of processes that are gone: their cost is unknown now; `orrouter ledger reconcile` asks for it"
+
+
+def reset_lines(before: float, now: float) -> list[show.Line]:
+    """From when to when the latest time seen was set, both in unix seconds, and what that may open."""
+    if before <= now:
+        return [show.Line("the ledger goes by the clock already")]
+    told = f"the latest time seen was {instant(before)}; it is {instant(now)} now"
+    return [
+        show.Line(told),
+        show.Line("windows that were used since may open anew, and be used a second time", "yellow"),
+    ]
+
+
+def instant(at: float) -> str:
+    """An instant in UTC; the bare number where no calendar reaches."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{at:.0f} s since 1970"
 
 
 # --- reconcile ----------------------------------------------------------------------------------------

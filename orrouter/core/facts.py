@@ -249,7 +249,7 @@ class LedgerBypassed(Fact):
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerTroubled(Fact):
-    """Something is wrong with the ledger that refuses no call: its clock was set back."""
+    """Something is wrong with the ledger that refuses no call: its clock was set back, a word cannot be written."""
 
     message: str
 

@@ -68,7 +68,8 @@ class Entry:
     """A hold as the ledger keeps it: what was asked, the windows it is charged to, and what became of it.
 
     `accounts` are the names of who pays, `owner` the ledger object, in whatever process, that took it. `model` is the
-    one that is billed. `reason` says why it is in suspense: the code of an error, `cancelled`, `left`, `owner_gone`.
+    one that is billed. `reason` says why it is in suspense: the code of an error, `cancelled`, `left`, `owner_gone`,
+    `closed`, `unwritable` (what it cost was told in words that no store can hold).
     """
 
     hold: Hold
@@ -221,6 +222,13 @@ class Ledger(Protocol):
 
     async def recover(self) -> int:
         """Put the holds of owners that are gone in suspense; how many. Raises LedgerUnavailable."""
+        ...
+
+    async def reset_clock(self) -> tuple[float, float]:
+        """Take what the clock says now for the latest time seen: that before, and that from now on.
+
+        For a clock that was in the future: windows that were used since may open anew. Raises LedgerUnavailable.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final
 
 from orrouter.core.limit import Account
@@ -19,8 +20,12 @@ WORDS: Final = frozenset({"settle", "suspend", "release", "identify", "adjust", 
 
 
 def lines_of(words: Iterable[Word]) -> bytes:
-    """One line of JSON for each word."""
-    return b"".join([json.dumps([name, *args], default=_account).encode() + b"\n" for name, args in words])
+    """One line of JSON for each word; one that JSON cannot say is left out."""
+    lines = []
+    for name, args in words:
+        with suppress(ValueError, TypeError, AttributeError, RecursionError):
+            lines.append(json.dumps([name, *args], default=_account).encode() + b"\n")
+    return b"".join(lines)
 
 
 def words_in(content: bytes) -> list[Word]:
@@ -31,7 +36,7 @@ def words_in(content: bytes) -> list[Word]:
             name, *args = json.loads(line)
             if name in WORDS:
                 words.append((name, tuple(_hold_of(*one) if isinstance(one, list) else one for one in args)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     return words
 

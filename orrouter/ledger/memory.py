@@ -14,8 +14,9 @@ from orrouter.core.limit import Account, Period
 from orrouter.ledger.base import Balance, Bucket, BucketKey, Crossed, Denied, Entry, Hold, Line, Provenance
 from orrouter.ledger.recent import Recent
 from orrouter.ledger.rules import Book
+from orrouter.ledger.setback import SetBack
 from orrouter.ledger.shown import balances_of, refusal
-from orrouter.ledger.statement import KEPT_S, Statement, begun
+from orrouter.ledger.statement import KEPT_S, Statement, begun, seen_until
 from orrouter.ledger.windows import FOREVER
 
 RECENT: Final = 512
@@ -23,18 +24,25 @@ RECENT: Final = 512
 
 
 class MemoryLedger:
-    """Accounts in memory. `wall` gives unix seconds; `retention_s` is how long lines of the statement are kept."""
+    """Accounts in memory. `wall` gives unix seconds; `retention_s` is how long lines of the statement are kept.
+
+    `tell` is told a sentence, once each time, when the clock was set back.
+    """
 
     outlives = False
 
-    def __init__(self, wall: Callable[[], float], retention_s: float = KEPT_S) -> None:
+    def __init__(
+        self, wall: Callable[[], float], retention_s: float = KEPT_S, tell: Callable[[str], None] | None = None
+    ) -> None:
         self._wall = wall
         self._statement = Statement(retention_s)
         self._over: Recent[Entry] = Recent(RECENT)
         self._book = Book(self._begin, self._over.get, tracks=False)
+        self._set_back = SetBack("memory://", "start this process anew", tell)
 
     def _begin(self, key: BucketKey) -> Bucket:
-        return begun(key, self._statement.settled(key), self._book.entries.values())
+        until = seen_until(key, self._book.calendar.now)
+        return begun(key, self._statement.settled(key, until), self._book.entries.values(), until)
 
     async def open(self) -> None:
         """There is nothing to open."""
@@ -42,7 +50,7 @@ class MemoryLedger:
     async def reserve(self, hold: Hold) -> tuple[Crossed, ...]:
         """Hold the amount in every account or in none. Raises BudgetExceeded."""
         book = self._book
-        book.calendar.at(self._wall())
+        self._set_back.heed(book.calendar.at(self._wall()))
         admitted = book.admit(hold, "")
         if isinstance(admitted, Denied):
             raise refusal(admitted, hold, book.calendar.now)
@@ -108,6 +116,14 @@ class MemoryLedger:
     async def recover(self) -> int:
         """Nobody else holds anything here."""
         return 0
+
+    async def reset_clock(self) -> tuple[float, float]:
+        """Take what the clock says now for the latest time seen: that before, and that from now on."""
+        before, now = self._at().calendar.now, self._wall()
+        self._book.rewind(now)
+        for entry in self._book.entries.values():
+            entry.ended = None if entry.ended is None else min(entry.ended, now)
+        return before, now
 
     async def aclose(self) -> None:
         """There is nothing to let go of."""

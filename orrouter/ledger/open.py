@@ -34,13 +34,14 @@ def open_ledger(
 
     `wall` gives unix seconds. A relative FILE lies below `base` (None: the working directory). What is written
     survives the death of the `process`, or of the machine's `power` (also `?durable=power` behind the FILE). Lines of
-    the statement are kept for `retention_s` seconds; `tell` is told a sentence when the clock was set back.
+    the statement are kept for `retention_s` seconds; `tell` is told a sentence when the clock was set back or a
+    word cannot be written.
     Raises PolicyError for an address that nobody knows, LedgerUnavailable on a system without file locks.
     """
     if url == MEMORY:
         from orrouter.ledger.memory import MemoryLedger
 
-        return MemoryLedger(wall, retention_s)
+        return MemoryLedger(wall, retention_s, tell)
     check_address(url)
     path, durable = file_of(url, durable)
     from orrouter.ledger.sqlite import SqliteLedger

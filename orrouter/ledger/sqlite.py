@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from orrouter.core.limit import Account, Period
-from orrouter.core.units import show_duration
 from orrouter.ledger.base import Balance, Crossed, Entry, Hold, Line, Provenance
+from orrouter.ledger.setback import SetBack
 from orrouter.ledger.sqlite_file import Durable, sqlite_version
 from orrouter.ledger.sqlite_store import Store
 from orrouter.ledger.statement import KEPT_S
@@ -21,18 +21,17 @@ from orrouter.ledger.windows import FOREVER
 
 MOST = 2**62
 """Nano-USD that a row can hold, with room to add."""
-BEHIND_S = 5.0
-"""A clock that is set back by more is told."""
+MEND = "`orrouter ledger recover --clock` goes back to the clock"
 
 
 class SqliteLedger:
     """Accounts in a file. `wall` gives unix seconds; `retention_s` is how long lines of the statement are kept.
 
     A hold waits `patience_s` for other processes before it fails. `tell` is told a sentence, once each time, when the
-    clock was set back.
+    clock was set back, and for each word that cannot be written.
 
     Opened by the first word to it, in the process and on the loop where it is used; a forked child makes its own.
-    After `aclose` it opens again if a late word comes.
+    After `aclose` a late word opens it, is written, and closes it again; `open` and `reserve` open it to stay open.
     """
 
     outlives = True
@@ -48,9 +47,9 @@ class SqliteLedger:
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.path, self.durable = path, durable
-        self._store = Store(path, wall, durable, retention_s)
+        self._store = Store(path, wall, durable, retention_s, tell)
         self._turns = Turns(self._store, patience_s)
-        self._tell, self._told = tell, False
+        self._set_back = SetBack(str(path), MEND, tell)
 
     @property
     def problem(self) -> str:
@@ -79,10 +78,15 @@ class SqliteLedger:
 
     async def open(self) -> None:
         """Open the file, checked and up to date. Raises LedgerUnavailable."""
+        self._store.closed = False
         await self._ask("nothing")
 
     async def reserve(self, hold: Hold) -> tuple[Crossed, ...]:
-        """Hold the amount in every account or in none. Raises BudgetExceeded or LedgerUnavailable."""
+        """Hold the amount in every account or in none.
+
+        Raises BudgetExceeded, LedgerUnavailable; Refused for a hold that cannot be written.
+        """
+        self._store.closed = False
         crossed: tuple[Crossed, ...] = await self._ask("admit", hold)
         return crossed
 
@@ -140,17 +144,25 @@ class SqliteLedger:
         moved: int = await self._ask("recover")
         return moved
 
+    async def reset_clock(self) -> tuple[float, float]:
+        """Take what the clock says now for the latest time seen: that before, and that from now on.
+
+        Windows that were used since may open anew. Raises LedgerUnavailable.
+        """
+        times: tuple[float, float] = await self._ask("go_by_the_clock")
+        return times
+
     async def aclose(self) -> None:
         """Write what is left, put what is still held in suspense, and let go of the file.
 
         Raises LedgerUnavailable when it cannot be written; the file is let go of all the same.
         """
         session = self._store.session
-        if session.forked or not (session.in_use or self.pending):
-            return
         try:
-            await self._ask("leave")
+            if not session.forked and (session.in_use or self.pending):
+                await self._ask("leave")
         finally:
+            self._store.closed = True
             session.close(clean=False)
 
     def _say(self, name: str, *args: object) -> None:
@@ -162,20 +174,9 @@ class SqliteLedger:
         try:
             return await self._turns.ask(name, *args)
         finally:
-            self._heed_clock()
-
-    def _heed_clock(self) -> None:
-        """Tell when the clock was set back, and again when that happens anew."""
-        behind = self._store.behind > BEHIND_S
-        if behind and not self._told and self._tell is not None:
-            self._tell(self._clock_warning())
-        self._told = behind
-
-    def _clock_warning(self) -> str:
-        return (
-            f"{self.path}: the clock of this machine was set back by {show_duration(self.behind)}; until it is past "
-            "the latest time seen, budgets go by that time, so that no window that was used up opens again"
-        )
+            self._set_back.heed(self._store.behind)
+            if self._store.closed and not self.pending:
+                self._store.session.close(clean=False)
 
 
 def owed(cost: int) -> int:

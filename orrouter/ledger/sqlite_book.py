@@ -15,7 +15,7 @@ from orrouter.ledger.base import Balance, Bucket, BucketKey, Crossed, Denied, En
 from orrouter.ledger.rules import Book
 from orrouter.ledger.shown import balances_of, refusal
 from orrouter.ledger.sqlite_rows import Rows
-from orrouter.ledger.statement import Statement, begun, hour_of
+from orrouter.ledger.statement import Statement, begun, hour_of, seen_until
 
 SEEN_S: Final = 1.0
 """The latest time seen is written so often, and with every new window: one that has ended is never opened anew."""
@@ -47,6 +47,8 @@ class KeptBook:
             self._own.clear()
             self.book.entries.clear()
         self._drop()
+        if meta["seen"] < self._seen:  # Somebody has reset the clock; what was not committed does not count either.
+            self.book.rewind(meta["seen"])
         self._seen = meta["seen"]
         self.book.calendar.at(self._seen)
 
@@ -94,8 +96,12 @@ class KeptBook:
     def _tell_owners(self, changed: Iterable[Entry]) -> None:
         """An owner keeps his holds in hand: let him know that somebody else has changed one."""
         if not self._epoch_moved and not all([entry.owner == self.me for entry in changed]):  # noqa: C419  # twice as fast
-            self._epoch_moved = True
-            self.rows.write_meta("epoch", self._epoch + 1)
+            self._move_epoch()
+
+    def _move_epoch(self) -> None:
+        """Every owner is to look at his holds anew."""
+        self._epoch_moved = True
+        self.rows.write_meta("epoch", self._epoch + 1)
 
     def _load_kept(self, account: str) -> list[Bucket]:
         return self.rows.kept(account, self.book.calendar.now)
@@ -105,8 +111,9 @@ class KeptBook:
         if found is not None:
             return found
         self.save()
-        entries = [entry for entry in map(self.book.entry, self.rows.open_of(key.account, key.start)) if entry]
-        bucket = begun(key, self.rows.paid(key.account, hour_of(key.start)), entries)
+        until = seen_until(key, self.book.calendar.now)
+        entries = [entry for entry in map(self.book.entry, self.rows.open_of(key.account, key.start, until)) if entry]
+        bucket = begun(key, self.rows.paid(key.account, hour_of(key.start), until), entries, until)
         self.book.changes.entries.update({entry.id: entry for entry in entries if bucket in entry.buckets})
         return bucket
 
@@ -177,6 +184,18 @@ class KeptBook:
         """Nobody will tell what became of the holds of an owner; how many there were."""
         self.save()
         return sum([self.book.suspend(hold, reason) is not None for hold in self.rows.held_by(owner)])
+
+    def reset_clock(self, now: float) -> None:
+        """The latest time seen is `now`. Whoever has seen a later one heeds it at his next turn."""
+        self.save()
+        self.rows.write_meta("seen", now)
+        self.rows.end_by(now)
+        if not self._epoch_moved:
+            self._move_epoch()
+        self._seen = now
+        self.book.rewind(now)
+        self._drop()
+        self._own.clear()
 
     def balances(self, account: Account) -> tuple[Balance, ...]:
         """Every window of an account that has a limit."""

@@ -116,7 +116,7 @@ def version_of(connection: Connection) -> int:
 
 def _set_up(path: Path, connection: Connection, durable: Durable) -> None:
     run = connection.execute
-    run("PRAGMA page_size = 2048")  # Of a new file: a turn changes little in each of a few pages.
+    run("PRAGMA page_size = 1024")  # Of a new file: a turn changes little in each of a few pages.
     run("PRAGMA secure_delete = OFF")  # Some builds overwrite what is deleted: a fifth of the time of a turn.
     run("PRAGMA mmap_size = 0")
     run("PRAGMA trusted_schema = OFF")
@@ -154,10 +154,30 @@ ADVICE: Final = {
 }
 
 
+CODES: Final = {
+    3: "SQLITE_PERM", 5: "SQLITE_BUSY", 8: "SQLITE_READONLY", 10: "SQLITE_IOERR", 11: "SQLITE_CORRUPT",
+    13: "SQLITE_FULL", 14: "SQLITE_CANTOPEN", 18: "SQLITE_TOOBIG", 19: "SQLITE_CONSTRAINT", 20: "SQLITE_MISMATCH",
+    25: "SQLITE_RANGE", 26: "SQLITE_NOTADB",
+}  # fmt: skip
+"""SQLite's result codes, https://sqlite.org/rescode.html; the lower byte of one with a detail."""
+
+
 def kind_of(error: BaseException) -> str:
     """SQLite's name for an error without its detail, as `SQLITE_IOERR`; empty for other errors."""
     name = str(getattr(error, "sqlite_errorname", ""))
+    if name == "unknown":  # A detail that this Python knows no name for.
+        return CODES.get(int(getattr(error, "sqlite_errorcode", 0)) & 0xFF, name)
     return "_".join(name.split("_")[:2])
+
+
+UNFIT: Final = frozenset({"SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE"})
+"""What SQLite says of a value that no row can hold."""
+
+
+def is_unfit(error: Exception) -> bool:
+    """Whether an error lies in what was to be written, as text that is no Unicode or a number beyond 64 bits."""
+    kind = kind_of(error)
+    return kind in UNFIT if kind else not isinstance(error, LedgerUnavailable | OSError | MemoryError)
 
 
 def explained(path: Path, error: Exception) -> LedgerUnavailable:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, Final
 
-from orrouter.core.limit import Period
+from orrouter.core.limit import MOST, Period
 from orrouter.ledger.base import Bucket, BucketKey, Entry, Hold, Line
 from orrouter.ledger.rules import Correction
 from orrouter.ledger.statement import hour_of
@@ -157,10 +157,11 @@ class Rows:
         """The ids of holds that are held or in suspense, oldest first."""
         return self._ids_where(f"{OPEN} ORDER BY admitted, seq")
 
-    def open_of(self, account: str, since: int) -> list[str]:
-        """Those that may be charged to an account and were admitted at `since` or later."""
+    def open_of(self, account: str, since: int, until: float) -> list[str]:
+        """Those that may be charged to an account and were admitted from `since` to `until`."""
         name = json.dumps(account, ensure_ascii=False)
-        return self._ids_where(f"{OPEN} AND admitted >= ? AND instr(accounts, ?) ORDER BY admitted, seq", since, name)
+        where = f"{OPEN} AND admitted BETWEEN ? AND ? AND instr(accounts, ?) ORDER BY admitted, seq"
+        return self._ids_where(where, since, until, name)
 
     def held_by(self, owner: str) -> list[str]:
         """What an owner has held and not told the end of."""
@@ -197,6 +198,10 @@ class Rows:
         if changed:
             self._many(UPDATE_ENTRY, changed)
 
+    def end_by(self, now: float) -> None:
+        """No open hold's end lies in the future."""
+        self._run(f"UPDATE hold SET ended = ? WHERE {OPEN} AND ended > ?", (now, now))  # noqa: S608  # our own words
+
     def over(self, hold: str) -> None:
         """A hold is settled or released: it is not kept in hand."""
         self._written.discard(hold)
@@ -232,14 +237,18 @@ class Rows:
             for at, accounts, upstream, model, provider, tries, cost, key in rows.fetchall()
         ]
 
-    def paid(self, account: str, since: int) -> int:
-        """What an account has paid in hours that begin at `since` or later."""
-        (cost,) = self._run(
-            "SELECT coalesce(sum(cost), 0) FROM payer JOIN statement ON statement.id = payer.line"
-            " WHERE payer.account = ? AND payer.hour >= ?",
-            (account, since),
+    def paid(self, account: str, since: int, until: float) -> int:
+        """What an account has paid in hours that begin from `since` to `until`; at most `MOST`: no limit is above.
+
+        In two halves, since SQLite's own sum ends at 64 bits.
+        """
+        (high, low) = self._run(
+            "SELECT coalesce(sum(cost >> 31), 0), coalesce(sum(cost & 0x7fffffff), 0)"
+            " FROM payer JOIN statement ON statement.id = payer.line"
+            " WHERE payer.account = ? AND payer.hour BETWEEN ? AND ?",
+            (account, since, until),
         ).fetchone()
-        return int(cost)
+        return min((int(high) << 31) + int(low), MOST)
 
     # --- the rest ---------------------------------------------------------------------------------------
 

@@ -94,20 +94,36 @@ class Session:
 
     def begin(self, now: float) -> bool:
         """Begin a transaction; whether somebody else has written since the one before. `now` is any clock."""
-        assert self._db is not None
+        assert self._cursor is not None
         if abs(now - self._looked) > LOOK_S:
             self._look()
             self._looked = now
-        self._db.execute("BEGIN IMMEDIATE")
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        self._cursor.execute("BEGIN IMMEDIATE")
+        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
         changed = bool(version != self._version)
         self._version = version
         return changed
 
+    def mark(self) -> None:
+        """What follows is one word of the transaction: `keep` it or `undo` it."""
+        assert self._cursor is not None
+        self._cursor.execute("SAVEPOINT word")
+
+    def keep(self) -> None:
+        """The word stands."""
+        assert self._cursor is not None
+        self._cursor.execute("RELEASE word")
+
+    def undo(self) -> None:
+        """The word never was; what came before it stands."""
+        assert self._cursor is not None
+        self._cursor.execute("ROLLBACK TO word")
+        self._cursor.execute("RELEASE word")
+
     def commit(self) -> None:
         """It is written."""
-        assert self._db is not None
-        self._db.execute("COMMIT")
+        assert self._cursor is not None
+        self._cursor.execute("COMMIT")
 
     def rollback(self, error: Exception) -> None:
         """It never was. What is broken is let go of."""

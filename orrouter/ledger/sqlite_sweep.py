@@ -33,7 +33,7 @@ class Sweep:
         if self._work >= STEP // 2:
             self._work = 0
             self.holds(now)
-        if now >= self._hour + HOUR_S:
+        if not self._hour <= now < self._hour + HOUR_S:  # Earlier: the clock was in the future, and was reset.
             self._hour = now
             self.holds(now)
             self.windows(now)

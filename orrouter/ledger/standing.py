@@ -154,6 +154,11 @@ class Accounts:
             kept = self.kept[account] = list(self._load_kept(account))
         return kept
 
+    def rewind(self, now: float) -> None:
+        """The ledger's time is `now`, also where that is earlier: what was over may be in force again."""
+        self.calendar.now = now
+        self._standings.clear()
+
     def limits_of(self, account: Account) -> tuple[tuple[Period, int], ...]:
         """The limits in force: those that were changed while running stand above the policy's."""
         if not self.limits:

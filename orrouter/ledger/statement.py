@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from orrouter.ledger.base import Bucket, BucketKey, Entry, Line
-from orrouter.ledger.windows import HOUR_S
+from orrouter.ledger.windows import FOREVER, HOUR_S
 
 DAY_S: Final = 86400
 KEPT_S: Final = 400 * DAY_S
@@ -66,10 +66,13 @@ class Statement:
             for (at, (accounts, upstream, model, provider, key)), (tries, cost, still) in sorted(lines.items())
         ]
 
-    def settled(self, key: BucketKey) -> int:
-        """What the account of a window has paid since its start; all of the hour within which it may begin."""
+    def settled(self, key: BucketKey, until: float = FOREVER) -> int:
+        """What the account of a window has paid from its start to `until`; all of the hour within which it may begin.
+
+        What was paid after now was so by a clock that has been reset.
+        """
         first = hour_of(key.start)
-        return sum(sums[1] for at, sums in self._of.get(key.account, ()) if at >= first)
+        return sum(sums[1] for at, sums in self._of.get(key.account, ()) if first <= at <= until)
 
     def _begin(self, at: int, payment: _Payment) -> list[int]:
         if at not in self._hours:
@@ -95,20 +98,26 @@ class Statement:
                 del self._of[account]
 
 
-def begun(key: BucketKey, settled: int, open_: Iterable[Entry]) -> Bucket:
+def begun(key: BucketKey, settled: int, open_: Iterable[Entry], until: float = FOREVER) -> Bucket:
     """A window that begins only now to be kept, with what its account has spent and holds since the window's start.
 
-    The open holds are charged to it from now on, as if it had been kept all along.
+    What was admitted after `until` does not count. The open holds are charged to it from now on, as if it had been kept
+    all along.
     """
     bucket = Bucket(key, settled)
     for entry in open_:
-        if key.account in entry.accounts and entry.admitted >= key.start:
+        if key.account in entry.accounts and key.start <= entry.admitted <= until:
             entry.buckets = (*entry.buckets, bucket)
             if entry.state == "held":
                 bucket.held += entry.amount
             else:
                 bucket.suspense += entry.amount
     return bucket
+
+
+def seen_until(key: BucketKey, now: float) -> float:
+    """Until when a window that begins to be kept `now` counts: a lifetime also has what a wrong clock put later."""
+    return FOREVER if key.period == "lifetime" else now
 
 
 def hour_of(at: float) -> int:

@@ -17,6 +17,7 @@ from orrouter.cli.ledger import (
     ReconcileOptions,
     Window,
     compare,
+    instant,
     reconciled_lines,
     recovered_line,
     unknown,
@@ -328,6 +329,36 @@ def test_recover_finds_what_a_process_that_died_had_under_way(run, env, kept, tm
     result = run("ledger", "recover", "--policy", kept, env=env)
     assert (0, True) == (result.exit_code, result.stdout.startswith("1 hold of processes that are gone"))
     assert "nobody left anything under way\n" == run("ledger", "recover", "--policy", kept, env=env).stdout
+
+
+async def spent_in_the_future(path) -> None:
+    """A clock that was ten years ahead, while all of a day was held."""
+    ledger = SqliteLedger(path, lambda: 2_200_000_000.0)
+    await ledger.reserve(Hold("h", 500 * CENT, (Account("org", (("day", 500 * CENT),)),), "openrouter", "k"))
+    await ledger.aclose()
+
+
+def test_recover_goes_by_the_clock_again(run, env, kept, tmp_path, fake_openrouter):
+    """Calls are refused until the window that will be is over; after the reset they pass, and it is told."""
+    asyncio.run(spent_in_the_future(tmp_path / "spend.db"))
+    assert 0 != run("chat", "Hello", "--policy", kept, env=env).exit_code
+    assert 0 == run("ledger", "recover", "--policy", kept, env=env).exit_code
+    assert 0 != run("chat", "Hello", "--policy", kept, env=env).exit_code
+    result = run("ledger", "recover", "--clock", "--policy", kept, env=env)
+    assert (0, "") == (result.exit_code, result.stderr)
+    nobody, told, warned = result.stdout.splitlines()
+    assert "nobody left anything under way" == nobody
+    assert told.startswith("the latest time seen was 2039-09-18 23:06:40 UTC; it is 20")
+    assert "windows that were used since may open anew, and be used a second time" == warned
+    assert 0 == run("chat", "Hello", "--policy", kept, env=env).exit_code
+    again = run("ledger", "recover", "--clock", "--policy", kept, env=env)
+    assert "the ledger goes by the clock already" == again.stdout.splitlines()[-1]
+
+
+def test_an_instant_that_no_calendar_has_is_a_number():
+    """A clock may say anything."""
+    assert "2026-11-21 12:00:00 UTC" == instant(1_795_262_400.0)
+    assert "1000000000000000 s since 1970" == instant(1e15)
 
 
 def test_audit_has_the_upstream_that_is_not_there(run, env, kept):

@@ -131,3 +131,33 @@ async def test_fifty_at_once_on_room_for_five():
             continue
         admitted += 1
     assert 5 == admitted
+
+
+async def test_a_clock_that_is_set_back_is_told_once_each_time():
+    """As by a ledger in a file; a few seconds are no news."""
+    wall, told = Wall(), []
+    ledger = MemoryLedger(wall, tell=told.append)
+    for at in (0, -4, -DAY, -DAY, 0, -DAY):
+        wall.at = NOON + at
+        await ledger.reserve(hold(new_hold_id(), 1))
+    assert 2 == len(told)
+    assert told[0].startswith("memory://: the clock of this machine was set back by 1d; until it is past")
+
+
+async def test_a_clock_that_was_in_the_future_can_be_reset():
+    """The windows of now are in force again, with what they held; what has ended has ended by now."""
+    wall = Wall()
+    ledger = MemoryLedger(wall)
+    account = Account("org", (("day", 100),))
+    await ledger.reserve(hold("now", 60, (account,)))
+    wall.at += 400 * DAY
+    await ledger.reserve(hold("then", 100, (account,)))
+    ledger.suspend("then", "left")
+    wall.at -= 400 * DAY
+    assert (NOON + 400 * DAY, NOON) == await ledger.reset_clock()
+    assert () == await ledger.reserve(hold("again", 40, (account,)))
+    with pytest.raises(BudgetExceeded):
+        await ledger.reserve(hold("more", 1, (account,)))
+    assert [None, NOON, None] == [entry.ended for entry in await ledger.unsettled()]
+    [balance] = await ledger.balances(Account("org", (("month", 1000),)))
+    assert 100 == balance.held + balance.suspense

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import sqlite3
 
 import pytest
@@ -346,6 +347,118 @@ async def test_a_closed_ledger_leaves_no_file_but_its_own(make, tmp_path):
     await ledger.aclose()
     assert ["spend.db", "spend.db-lock", "spend.db-owners"] == sorted(path.name for path in tmp_path.iterdir())
     assert [] == list((tmp_path / "spend.db-owners").iterdir())
+
+
+def left_open(ledger, folder) -> tuple[bool, str, list[str], list[str]]:
+    """What a ledger keeps of its file: whether it is in use, its owner, the owners' files, SQLite's log."""
+    owners = [file.name for file in (folder / "spend.db-owners").iterdir()]
+    return ledger._store.session.in_use, ledger.owner, owners, [file.name for file in folder.glob("*-wal")]
+
+
+@pytest.mark.parametrize("more", [0, 1, 3000])
+async def test_a_late_word_is_written_and_the_file_is_let_go_of_again(make, tmp_path, more):
+    """A closed ledger keeps neither descriptors nor its owner's lock, however late its words come."""
+    ledger = make()
+    late, later = hold(100), hold(50)
+    await ledger.reserve(late)
+    await ledger.reserve(later)
+    await ledger.aclose()
+    ledger.settle(late.id, 10)
+    for _ in range(more):
+        ledger.settle(late.id, 99)
+    ledger.suspend(later.id, "left")
+    async with asyncio.timeout(20):
+        while ledger.pending:
+            await asyncio.sleep(0)
+    assert (False, "", [], []) == left_open(ledger, tmp_path)
+    await ledger.flush()
+    assert (10, 0, 50) == await sums(ledger)
+    assert (False, "", [], []) == left_open(ledger, tmp_path)
+
+
+async def test_a_late_word_to_a_ledger_that_was_closed_unopened(make, tmp_path):
+    """It is written by a ledger that never was in use before."""
+    ledger = make()
+    await ledger.aclose()
+    ledger.post(hold(0), 5)
+    assert (5, 0, 0) == await sums(ledger)
+    assert (False, "", [], []) == left_open(ledger, tmp_path)
+
+
+async def test_a_closed_ledger_that_is_opened_again_stays_open(make):
+    """Until it is closed again: what it holds is held."""
+    ledger = make()
+    await ledger.reserve(hold(1))
+    await ledger.aclose()
+    await ledger.open()
+    owner = ledger.owner
+    await ledger.reserve(hold(100))
+    assert (0, 100, 1) == await sums(ledger)
+    assert "" != owner == ledger.owner
+
+
+async def test_a_question_that_fails_leaves_nothing_open(make, tmp_path):
+    """Somebody else hangs with the lock: a closed ledger waits for its patience, and lets go."""
+    ledger = make(patience_s=0.02)
+    await ledger.reserve(hold(1))
+    await ledger.aclose()
+    with (tmp_path / "spend.db-lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(LedgerUnavailable):
+            await sums(ledger)
+    assert (False, "", [], []) == left_open(ledger, tmp_path)
+
+
+# --- a clock that was in the future ---------------------------------------------------------------------
+
+
+async def test_a_clock_that_was_in_the_future_can_be_reset(make, wall):
+    """The windows of now are in force again, with what they held, in every process and after a restart."""
+    first, second = make(), make()
+    lost, paid = hold(30), hold(20)
+    await first.reserve(hold(100))
+    await second.reserve(hold(200))
+    wall.now += 400 * DAY
+    await first.reserve(hold(950))
+    await first.reserve(paid)
+    first.settle(paid.id, 20)
+    await first.reserve(lost)
+    await second.open()
+    wall.now -= 400 * DAY
+    with pytest.raises(BudgetExceeded):
+        await second.reserve(hold(1))
+    second.suspend(lost.id, "left")
+    await second.flush()
+    assert (NOON + 400 * DAY, NOON) == await second.reset_clock()
+    for ledger in (first, second, make()):
+        await ledger.reserve(hold(1))
+        assert 0.0 == ledger.behind
+    assert (0, 303, 0) == await sums(first)
+    assert (0, 303, 0) == await sums(first, Account("team:search", (("month", 5000),)))
+    assert [NOON] == [entry.ended for entry in await first.unsettled() if entry.id == lost.id]
+    assert (NOON, NOON) == await first.reset_clock()
+
+
+async def test_a_lifetime_also_counts_what_a_wrong_clock_put_in_the_future(make, wall):
+    """A limit for ever that is added after the reset knows everything."""
+    ledger = make()
+    wall.now += 400 * DAY
+    await ledger.reserve(hold(7, (ORG,)))
+    ledger.post(hold(0, (ORG,)), 3)
+    wall.now -= 400 * DAY
+    await ledger.reset_clock()
+    assert (0, 0, 0) == await sums(ledger, ORG)
+    assert (3, 7, 0) == await sums(ledger, Account("org", (("lifetime", 5000),)))
+
+
+async def test_the_warning_says_how_to_go_back_to_the_clock(make, wall):
+    """Which command does it."""
+    told = []
+    ledger = make(tell=told.append)
+    await ledger.open()
+    wall.now -= DAY
+    await ledger.reserve(hold(1))
+    assert told[0].endswith("if that time was wrong, `orrouter ledger recover --clock` goes back to the clock")
 
 
 async def test_reserve_says_why_the_store_failed(make, tmp_path):
