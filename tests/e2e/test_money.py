@@ -39,6 +39,8 @@ SHORT = {
 WAITED = ("silent", "comments_forever", "stall", "stall_comments")
 """Faults that last until a clock rings."""
 QUICK = tuple(sorted(set(FAULTS) - set(WAITED)))
+PATIENT = {"connect": "5s", "first_token": "2s", "last_first_token": "2s", "stall": "200ms", "attempt": "10s"}
+"""Clocks that ring for a fault, and not because the machine is busy."""
 CLOCKS = {"connect": "2s", "first_token": "60ms", "last_first_token": "60ms", "stall": "60ms", "attempt": "300ms"}
 
 
@@ -329,7 +331,7 @@ def one_model(*layers: Any) -> list[Any]:
 async def charge_of(fake: FakeOpenRouter, *, streamed: bool, **body: Any) -> tuple[tuple[int, int, int], str]:
     """What one call leaves in the books, and how its last try's cost is known."""
     facts: list[Any] = []
-    async with over(fake, one_model({"deadline": CLOCKS}), on_fact=facts.append) as router:
+    async with over(fake, one_model({"deadline": PATIENT}), on_fact=facts.append) as router:
         try:
             if streamed:
                 async with router.stream(hello(), **body) as events:
