@@ -55,11 +55,11 @@ async def full(stage: Stage) -> str:
     before = stage.fake.true_cost()
     calls = (stage.router.chat(QUESTION, policy="money", tags=TAGS, max_tokens=TOKENS) for _ in range(CALLERS))
     ended = await asyncio.gather(*calls, return_exceptions=True)
-    refused = sum(isinstance(one, BudgetExceeded) for one in ended)
-    must(len(stage.seen) == ROOM_FOR == CALLERS - refused, f"{count(len(stage.seen), 'call')} went out")
+    unsent = sum(isinstance(one, BudgetExceeded) for one in ended)
+    must(len(stage.seen) == ROOM_FOR == CALLERS - unsent, f"{count(len(stage.seen), 'call')} went out")
     await stage.router.set_limit(TEAM, day=None)
     paid = money(stage.fake.true_cost() - before)
-    return f"{ROOM_FOR} of {CALLERS} at once are answered for {paid}; {refused} get BudgetExceeded unsent"
+    return f"{ROOM_FOR} of {CALLERS} at once are answered for {paid}; {unsent} get BudgetExceeded unsent"
 
 
 async def unknown(stage: Stage) -> str:

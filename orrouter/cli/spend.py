@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 BAR: Final = 24
 """Columns of the longest bar."""
-HOUR_S: Final = 3600
 CENT: Final = 10_000_000
 FINE: Final = CENT // 100
 
@@ -57,13 +56,15 @@ class SpendOptions:
 
     def begin(self, now: float) -> int:
         """The start of the hour from which on is counted, unix seconds. Raises BadParameter."""
+        from orrouter.ledger.statement import hour_of
+
         if self.csv and self.json:
             raise typer.BadParameter("choose one of --csv and --json", param_hint="--csv")
         try:
             seconds = parse_duration(self.since)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--since") from error
-        return max(int(now - seconds), 0) // HOUR_S * HOUR_S
+        return hour_of(max(now - seconds, 0))
 
 
 @dataclass(frozen=True, slots=True)

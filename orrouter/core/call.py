@@ -6,15 +6,14 @@ the `Trail`, one per logical call, with the `Attempt`s in it.
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Self, TypeVar, cast
+from typing import Any, Final, Generic, Literal, Self, TypeVar, cast
 
 from orrouter.core.cost import said_cost
 from orrouter.core.errors import RouterError
 from orrouter.core.facts import AttemptRecord, Fact, Record
+from orrouter.core.ids import Ids
 from orrouter.core.limit import Cap, Limit
 
 T = TypeVar("T")
@@ -141,18 +140,8 @@ class Attempt:
         )
 
 
-_ids: itertools.count[int] = itertools.count(1)
-_drawn: dict[int, str] = {}
-"""The prefix of each process: drawn when its first id is made, so that a forked child draws its own."""
-
-
-def new_request_id() -> str:
-    """`req_` and 18 characters: ten drawn once per process, eight counted."""
-    process = os.getpid()
-    prefix = _drawn.get(process)
-    if prefix is None:
-        prefix = _drawn[process] = os.urandom(5).hex()
-    return f"req_{prefix}{next(_ids):08x}"
+new_request_id: Final = Ids("req_", 5)
+"""`req_` and 18 characters: ten drawn once per process, eight counted."""
 
 
 class Trail:

@@ -7,13 +7,14 @@ unix seconds.
 
 from __future__ import annotations
 
-import itertools
-import os
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol
 
+from orrouter.core.ids import Ids
 from orrouter.core.limit import Account, Period
 
+Durable = Literal["process", "power"]
+"""What a written hold survives: the death of the process, or also that of the machine (one fsync for each turn)."""
 State = Literal["held", "settled", "released", "suspense"]
 Provenance = Literal["billed", "computed", "free", "reconciled", "bounded", "written_off", "unheld"]
 """How a cost is known: the upstream said it with the answer (`billed`), it was computed from the usage, nothing was
@@ -236,15 +237,5 @@ class Ledger(Protocol):
         ...
 
 
-_ids: Final = itertools.count(1)
-_drawn: Final[list[str]] = []
-"""The prefix of this process, drawn when its first id is made. A forked child draws its own."""
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_drawn.clear)
-
-
-def new_hold_id() -> str:
-    """An id that no other process will ever make: `hold_`, 80 random bits of this process, and a counter."""
-    if not _drawn:
-        _drawn.append(f"hold_{os.urandom(10).hex()}")
-    return f"{_drawn[0]}{next(_ids):08x}"
+new_hold_id: Final = Ids("hold_", 10)
+"""`hold_`, 80 random bits of this process, and a counter."""

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 from urllib.parse import parse_qsl, unquote
 
 from orrouter.core.errors import PolicyError
-from orrouter.ledger.base import Ledger
+from orrouter.ledger.base import Durable, Ledger
 from orrouter.ledger.statement import KEPT_S
 
 MEMORY: Final = "memory://"
 SQLITE: Final = "sqlite:///"
 LATER: Final = ("redis://", "rediss://", "postgres://", "postgresql://")
-DURABLE: Final = ("process", "power")
+DURABLE: Final[tuple[Durable, ...]] = get_args(Durable)
 HINT: Final = "write memory:// or sqlite:///FILE"
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orrouter.core.limit import Account, Period
-from orrouter.ledger.base import Balance, Crossed, Entry, Hold, Line, Provenance
+from orrouter.ledger.base import Balance, Crossed, Durable, Entry, Hold, Line, Provenance
 from orrouter.ledger.setback import SetBack
-from orrouter.ledger.sqlite_file import Durable, sqlite_version
+from orrouter.ledger.sqlite_file import sqlite_version
 from orrouter.ledger.sqlite_store import Store
 from orrouter.ledger.statement import KEPT_S
 from orrouter.ledger.turns import PATIENCE_S, Turns

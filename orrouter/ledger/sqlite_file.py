@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from orrouter.core.errors import LedgerUnavailable
+from orrouter.ledger.base import Durable
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
-
-Durable = Literal["process", "power"]
-"""What a written hold survives: the death of the process, or also that of the machine (one fsync for each turn)."""
 
 OLDEST: Final = (3, 37, 0)
 """The first SQLite with STRICT tables."""

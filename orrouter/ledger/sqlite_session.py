@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orrouter.core.errors import LedgerUnavailable
+from orrouter.ledger.base import Durable
 from orrouter.ledger.filelock import FileLock
 from orrouter.ledger.owners import Owners
 from orrouter.ledger.place import prepare
-from orrouter.ledger.sqlite_file import Durable, connect, kind_of
+from orrouter.ledger.sqlite_file import connect, kind_of
 from orrouter.ledger.turns import Busy
 
 if TYPE_CHECKING:

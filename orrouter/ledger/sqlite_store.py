@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from orrouter.core.errors import Refused, RouterError
-from orrouter.ledger.base import Hold
+from orrouter.ledger.base import Durable, Hold
 from orrouter.ledger.journal import lines_of, words_in
 from orrouter.ledger.sqlite_book import KeptBook
-from orrouter.ledger.sqlite_file import Durable, explained, is_unfit, kind_of
+from orrouter.ledger.sqlite_file import explained, is_unfit, kind_of
 from orrouter.ledger.sqlite_rows import Rows
 from orrouter.ledger.sqlite_session import Session
 from orrouter.ledger.sqlite_sweep import Sweep

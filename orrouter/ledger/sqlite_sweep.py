@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from orrouter.ledger.sqlite_rows import OPEN, Run
+from orrouter.ledger.statement import DAY_S
 from orrouter.ledger.windows import HOUR_S
 
-DAY_S: Final = 86400.0
 FINISHED: Final = 100_000
 """Finished holds that are kept, for a second word about them or a correction; and none longer than a day."""
 STEP: Final = 500

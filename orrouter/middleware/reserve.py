@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeGuard
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -29,6 +29,7 @@ from orrouter.middleware.affordable import fit
 from orrouter.middleware.base import Middleware, Money, Options, World
 from orrouter.middleware.charge import Charge, Meter
 from orrouter.middleware.own import own
+from orrouter.wire.words import is_object
 
 NONE: Final[Mapping[str, Any]] = {}
 SLACK: Final = 16
@@ -87,7 +88,7 @@ def bound(
     """The worst case of a call with this body at its target. Raises Unpriced, which names what admits it."""
     target = call.target
     provider = body.get("provider")
-    capped = provider.get("max_price") if is_mapping(provider) else None
+    capped = provider.get("max_price") if is_object(provider) else None
     models = call.models
     try:
         return ceiling(
@@ -96,7 +97,7 @@ def bound(
             find(target.model, target.upstream),
             dialect=target.dialect,
             bounds=options.bounds,
-            capped=capped if capped is not None and is_mapping(capped) else NONE,
+            capped=capped if capped is not None and is_object(capped) else NONE,
             slug=target.model,
             also={slug: find(slug, target.upstream) for slug in models if slug != target.model} if models else NONE,
         )
@@ -175,13 +176,8 @@ def bounded(bounded: dict[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
                 bounded[name] = tokens
     if worst.max_price is not None:
         asked = bounded.get("provider")
-        bounded["provider"] = {**(asked if is_mapping(asked) else NONE), "max_price": worst.max_price}
+        bounded["provider"] = {**(asked if is_object(asked) else NONE), "max_price": worst.max_price}
     return bounded
-
-
-def is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Whether it is a mapping. Nearly all are plain dicts, and those are told at once."""
-    return type(value) is dict or isinstance(value, Mapping)
 
 
 def flat(amount: int, body: Mapping[str, Any], max_tokens: int) -> Ceiling:

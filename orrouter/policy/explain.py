@@ -239,8 +239,9 @@ class _View:
         """One policy of the file."""
         layers = self._policy.stacks[name]
         written = {id(layer.options) for layer in layers}
-        steps = [Step(one.kind, one.says(), added=id(one) not in written) for one in whole_stack(layers)]
-        gate = whole_stack(layers)[-1]
+        whole = whole_stack(layers)
+        steps = [Step(one.kind, one.says(), added=id(one) not in written) for one in whole]
+        gate = whole[-1]
         assert isinstance(gate, ReserveOptions), "the money gate is always there"
         sent = self._sent(layers)
         try:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from orrouter.core.errors import PolicyError
+from orrouter.ledger.base import Durable
 from orrouter.ledger.open import MEMORY, check_address
 from orrouter.ledger.statement import DAY_S, KEPT_S
 from orrouter.policy.code import CODE
@@ -41,7 +42,7 @@ class LedgerOptions(Part):
         WithJsonSchema(ADDRESS),
     ] = MEMORY
     """`memory://` (one process, until it ends) or `sqlite:///FILE`, relative to the policy's file."""
-    durable: Literal["process", "power"] = "process"
+    durable: Durable = "process"
     """What a hold survives: the end of its process; or of the machine's power too, and each waits for the disk."""
     retention_days: Annotated[int, Field(ge=1)] = KEPT_S // DAY_S
     """How long a line of the statement is kept."""
