@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,6 +27,7 @@ from orrouter.testkit.faults import FAULTS
 from orrouter.testkit.server import FakeOpenRouter
 from orrouter.testkit.table import FakeModel, FakeProvider
 from tests.e2e.audit import CLAUDE, FLASH, GPT, MINI, Auditor, at_once, costs_by_call, hello, over
+from tests.ticks import SocketTicks
 
 SEEDS, LONG = 100, 5_000
 MODELS = (GPT, MINI, CLAUDE, FLASH)
@@ -269,26 +270,7 @@ async def test_the_same_with_all_but_one_cancelled_at_random(fake, seed):
 # --- a cancel at every turn -----------------------------------------------------------------------------
 
 
-class Ticks(asyncio.SelectorEventLoop):
-    """Strikes once, before its `at`-th callback, counted from when there is somebody to strike."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.left = at
-        self.strike: Callable[[], object] | None = None
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_soon(self._tick, callback, args, context=context)
-
-    def _tick(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        if self.strike is not None:
-            self.left -= 1
-            if self.left == 0:
-                self.strike()
-        callback(*args)
-
-
-async def struck(fake: FakeOpenRouter, loop: Ticks, *, streamed: bool) -> bool:
+async def struck(fake: FakeOpenRouter, loop: SocketTicks, *, streamed: bool) -> bool:
     """One call, cancelled when the loop says so; whether that was in time. Then the books must be in order."""
     before = len(fake.requests), fake.true_cost()
     async with over(fake, [{"budget": {"account": "org", "limits": {"lifetime": "$1"}}}]) as router:
@@ -314,7 +296,7 @@ def test_a_cancel_at_any_turn_over_a_socket_leaves_the_books_in_order(streamed):
         at, hit = 0, True
         while hit:
             at += 1
-            with asyncio.Runner(loop_factory=partial(Ticks, at)) as runner:
+            with asyncio.Runner(loop_factory=partial(SocketTicks, at)) as runner:
                 loop = runner.get_loop()
                 hit = runner.run(struck(fake, loop, streamed=streamed))
         assert at > 3

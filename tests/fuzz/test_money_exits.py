@@ -39,9 +39,10 @@ from orrouter.core.limit import Account, Cap
 from orrouter.core.money import NANO, nano
 from orrouter.ledger.base import Ledger
 from orrouter.ledger.open import open_ledger
-from orrouter.testkit.clock import VirtualClock, VirtualLoop, run_virtual
+from orrouter.testkit.clock import VirtualClock, run_virtual
 from orrouter.testkit.script import COMMENT, EOF, SENT, Act, Finish, ScriptedTransport, Step
 from tests.e2e.audit import KEY, Auditor, hello
+from tests.ticks import VirtualTicks
 
 SEEDS, LONG = 300, 30_000
 SILENCE = 10_000.0
@@ -328,29 +329,6 @@ SCENES: dict[str, tuple[list[Act], str]] = {
 ORG = Account("org", (("lifetime", NANO),))
 
 
-class Ticks(VirtualLoop):
-    """Strikes before its `at`-th callback, counted from when there is somebody to strike; and again, if so told."""
-
-    def __init__(self, at: int, *, twice: bool) -> None:
-        super().__init__()
-        self.strikes = (at, at + 1) if twice else (at,)
-        self.ticks = 0
-        self.strike: Callable[[], None] | None = None
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_soon(self._tick, callback, args, context=context)
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_at(when, self._tick, callback, args, context=context)
-
-    def _tick(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        if self.strike is not None:
-            self.ticks += 1
-            if self.ticks in self.strikes:
-                self.strike()
-        callback(*args)
-
-
 STACK: tuple[Any, ...] = (
     {"cost_cap": {"per_call": "$0.5"}},
     {"budget": {"account": "key:{key}", "limits": {"hour": "$1"}}},
@@ -359,7 +337,7 @@ STACK: tuple[Any, ...] = (
 )
 
 
-async def struck(name: str, loop: Ticks, url: str) -> bool:
+async def struck(name: str, loop: VirtualTicks, url: str) -> bool:
     """Play a fixed scene and cancel its caller when the loop says so; whether that was in time."""
     acts, leave = SCENES[name]
     in_turn = iter(acts)
@@ -428,7 +406,7 @@ def test_a_cancel_at_any_turn_leaves_the_books_in_order(name, kind, twice, tmp_p
     at, hit, urls = 0, True, addresses(kind, tmp_path)
     while hit:
         at += 1
-        loop = Ticks(at, twice=twice)
+        loop = VirtualTicks(at, twice=twice)
         try:
             hit = run_virtual(struck(name, loop, next(urls)), loop)
         except BaseException as error:

@@ -41,8 +41,9 @@ from orrouter.middleware.fallback import FallbackOptions
 from orrouter.middleware.provider import ProviderOptions
 from orrouter.middleware.record import RecordOptions
 from orrouter.middleware.retry import RetryOptions
-from orrouter.testkit.clock import VirtualClock, VirtualLoop, run_virtual
+from orrouter.testkit.clock import VirtualClock, run_virtual
 from orrouter.testkit.script import COMMENT, EOF, SENT, Act, Finish, ScriptedTransport, Step
+from tests.ticks import VirtualTicks
 
 SEEDS, LONG, SHAPES = 1_500, 50_000, 500
 EPSILON = 1e-6
@@ -471,30 +472,7 @@ SCENES: dict[str, tuple[Any, Visit]] = {
 }
 
 
-class Ticks(VirtualLoop):
-    """Strikes before its `at`-th callback, counted from when there is somebody to strike; and again, if so told."""
-
-    def __init__(self, at: int, *, twice: bool) -> None:
-        super().__init__()
-        self.strikes = (at, at + 1) if twice else (at,)
-        self.ticks = 0
-        self.strike: Callable[[], None] | None = None
-
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_soon(self._tick, callback, args, context=context)
-
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
-        return super().call_at(when, self._tick, callback, args, context=context)
-
-    def _tick(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        if self.strike is not None:
-            self.ticks += 1
-            if self.ticks in self.strikes:
-                self.strike()
-        callback(*args)
-
-
-async def struck(name: str, loop: Ticks) -> bool:
+async def struck(name: str, loop: VirtualTicks) -> bool:
     """Play a fixed scene and cancel its first user when the loop says so; whether that was in time."""
     acts, visit = SCENES[name]
     in_turn = iter([acts] if isinstance(acts[0], float | type(SENT)) else acts)
@@ -521,7 +499,7 @@ def test_a_cancel_at_any_turn_leaves_nothing_behind(name, twice):
     at, hit = 0, True
     while hit:
         at += 1
-        loop = Ticks(at, twice=twice)
+        loop = VirtualTicks(at, twice=twice)
         try:
             hit = run_virtual(struck(name, loop), loop)
         except BaseException as error:
