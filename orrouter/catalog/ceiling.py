@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from orrouter.catalog.bounds import UNKNOWN_PRICE, Bounds, Unbounded
 from orrouter.catalog.case import ATTO_A_NANO, Case
 from orrouter.catalog.extras import of_slug
-from orrouter.catalog.fields import CHAT, EMBED, TEXT, Asked, length_of, little, read, thought
+from orrouter.catalog.fields import CHAT, EMBED, TEXT, Asked, Little, little, read, thought
 from orrouter.catalog.held import rates_of
 from orrouter.catalog.model import Model
 from orrouter.catalog.price import Price
@@ -87,16 +87,30 @@ def ceiling(
     `capped` is the caller's own `provider.max_price`: the lower of both is sent and held. `slug` is the model as it is
     sent, with its suffixes; `also` are the further models of `models`, by slug: the dearest of all is held.
     """
-    if dialect == "openai":
-        capped = _NOTHING
-    if endpoint == CHAT and not capped and not also:
-        short = _short_way(body, model, slug, dialect, bounds)
-        if short is not None:
-            return short
+    if endpoint == CHAT and model is not None and not also and not capped:
+        asks = little(body)
+        line = None if asks is None else _line_of(model, asks.read, slug, dialect, bounds)
+        if asks is not None and line is not None:
+            return line.ceiling(asks)
     if endpoint not in (CHAT, TEXT, EMBED):
         raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
-    asked = read(body, endpoint, dialect, bounds)
     named = {slug or _name(model): model, **also}
+    return _in_full(body, endpoint, named, dialect=dialect, bounds=bounds, capped=capped)
+
+
+def _in_full(
+    body: Mapping[str, Any],
+    endpoint: str,
+    named: Mapping[str, Model | None],
+    *,
+    dialect: str,
+    bounds: Bounds,
+    capped: Mapping[str, Any],
+) -> Ceiling:
+    """The ceiling of whatever a request may ask, at the dearest of the models named."""
+    if dialect == "openai":
+        capped = _NOTHING
+    asked = read(body, endpoint, dialect, bounds)
     prices = [_price(one) for one in named.values()]
     case = Case(asked, named, [rates_of(price, bounds.headroom, capped) for price in prices], bounds)
     turns, fees, searched = case.fees(body, dialect)
@@ -174,31 +188,29 @@ class _Line:
     max_price: dict[str, float] | None
     estimate: str
 
-    def ceiling(self, read: int, asked: int | None, thinks: int) -> Ceiling:
+    def ceiling(self, asks: Little) -> Ceiling:
         """The ceiling for a prompt of so many tokens, an answer of as many as are asked for, and its thinking."""
+        read, asked, thinks = asks
         tokens = asked or self.tokens
         fixed = -(-(read * self.prompt + self.request) // ATTO_A_NANO)
         if tokens < SHORTEST or tokens <= thinks:
             fixed += _shortfall(self.speaks, tokens, thinks)
         price = None if self.max_price is None else self.max_price.copy()
-        return Ceiling(read, tokens, 1, fixed, self.speaks, price, self.estimate, max(SHORTEST, thinks + 1))
+        least = thinks + 1 if thinks >= SHORTEST else SHORTEST
+        return _new(Ceiling, (read, tokens, 1, fixed, self.speaks, price, self.estimate, least))
 
 
-def _short_way(body: Mapping[str, Any], model: Model | None, slug: str, dialect: str, bounds: Bounds) -> Ceiling | None:
-    """The ceiling of texts and a length, which most requests are; None for one that asks more."""
-    tokens = None if model is None else little(body)
-    if model is None or tokens is None:
-        return None
-    line = _line_of(model, model.price.within(tokens) if model.price.overrides else model.price, slug, dialect, bounds)
-    return None if line is None else line.ceiling(tokens, length_of(body), thought(body))
-
-
+_new = tuple.__new__  # What a NamedTuple does by a function of its own, and this is on the road.
 _REMEMBERED: Final = 4096
 _lines: dict[tuple[int, int, str, str], _Line] = {}
 
 
-def _line_of(model: Model, price: Price, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
-    """The line of a model at a price under that name, kept by identity; None where its name alone asks for more."""
+def _line_of(model: Model, read: int, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
+    """The line of a model under that name, for a prompt of so many tokens; None where its name alone asks for more.
+
+    Kept by identity.
+    """
+    price = model.price.within(read) if model.price.overrides else model.price
     key = (id(model), id(price), slug, dialect)
     kept = _lines.get(key)
     if kept is not None and kept.model is model and kept.listed is price and kept.bounds is bounds:

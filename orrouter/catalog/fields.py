@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from orrouter.catalog.bounds import Bounds, Unbounded
 from orrouter.catalog.weight import TOOLS, Weight, add_messages, add_prompts, in_json, of_texts, size
@@ -42,9 +42,12 @@ _READ: Final = frozenset(
 )  # fmt: skip
 KNOWN: Final = HARMLESS | _READ
 _LITTLE: Final = HARMLESS | {"messages", "provider", *LENGTH}
-"""The fields of most requests: no more is to be read of them than texts and a length."""
+"""The fields of most requests: no more is to be read of them than texts, a length and how it thinks."""
+_LENGTHS: Final = frozenset(LENGTH)
+_THINKING: Final = frozenset({"reasoning", "reasoning_effort"})
 
 _SCHEMAS: Final = ("tools", "functions", "deferred_tools", "response_format")
+_new = tuple.__new__  # What a NamedTuple does by a function of its own, and this is on the road.
 _TIERS: Final = frozenset({None, "auto", "default", "flex"})
 """Tiers that cost no more than the usual one."""
 
@@ -68,16 +71,30 @@ class Asked:
     doubts: list[str] = field(default_factory=list)
 
 
-def little(body: Mapping[str, Any]) -> int | None:
-    """Tokens of a chat that is texts and a length and nothing else that costs; None when there is more to read."""
+class Little(NamedTuple):
+    """A chat that is texts and a length, and nothing else that costs: tokens read, asked for, and of thinking."""
+
+    read: int
+    asked: int | None
+    thought: int
+
+
+def little(body: Mapping[str, Any]) -> Little | None:
+    """What a chat asks that asks little; None when there is more to read in it. Raises Unbounded for its length."""
     if not _LITTLE.issuperset(body):
         return None
     provider = body.get("provider")
-    if provider is not None and (type(provider) is not dict or provider.get("options")):
+    if provider is not None and (type(provider) is not dict or "options" in provider or "max_price" in provider):
         return None
-    if "reasoning" in body and not _thinks_plainly(body["reasoning"]):
+    thinks = 0
+    if not _THINKING.isdisjoint(body):
+        if not _thinks_plainly(body.get("reasoning")):
+            return None
+        thinks = thought(body)
+    texts = of_texts(body.get("messages"))
+    if texts is None:
         return None
-    return of_texts(body.get("messages"))
+    return _new(Little, (texts, None if _LENGTHS.isdisjoint(body) else length_of(body), thinks))
 
 
 def read(body: Mapping[str, Any], endpoint: str, dialect: str, bounds: Bounds) -> Asked:
@@ -162,17 +179,13 @@ def thought(body: Mapping[str, Any]) -> int:
 
 def length_of(body: Mapping[str, Any]) -> int | None:
     """The output asked for. Raises Unbounded for what an upstream might read in another way than we do."""
-    lengths: list[int] = []
-    for name in LENGTH:
-        value = body.get(name)
-        if value is None:
-            continue
-        if type(value) is not int or value < 1:
-            raise Unbounded(name, f"`{name}` is {value!r}: write a whole number above 0")
-        lengths.append(value)
-    if len(set(lengths)) > 1:
+    asked = {name: body[name] for name in LENGTH if body.get(name) is not None}
+    for name, length in asked.items():
+        if type(length) is not int or length < 1:
+            raise Unbounded(name, f"`{name}` is {length!r}: write a whole number above 0")
+    if len({*asked.values()}) > 1:
         raise Unbounded("max_tokens", "`max_tokens` and `max_completion_tokens` differ: write one of them")
-    return lengths[0] if lengths else None
+    return next(iter(asked.values()), None)
 
 
 def _choices(body: Mapping[str, Any]) -> int:

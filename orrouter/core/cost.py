@@ -22,8 +22,10 @@ def said_cost(usage: Mapping[str, Any] | None) -> int | None:
     With a provider key of your own (BYOK) `cost` is only OpenRouter's fee, and the provider bills
     `upstream_inference_cost` to you on top of it. Without one the same field repeats what `cost` holds.
     """
-    cost = _sum_of(usage.get("cost")) if usage else None
-    if cost is None or usage is None or usage.get("is_byok") in NOT_OWN:
+    if not usage:
+        return None
+    cost = _sum_of(usage.get("cost"))
+    if cost is None or usage.get("is_byok") in NOT_OWN:
         return cost
     details = usage.get("cost_details")
     own = _sum_of(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
@@ -37,6 +39,6 @@ def misread(usage: Mapping[str, Any]) -> bool:
 
 
 def _sum_of(cost: object) -> int | None:
-    if isinstance(cost, bool) or not isinstance(cost, int | float) or not 0 <= cost < NONSENSE_USD:
-        return None
-    return nano(cost)
+    if (type(cost) is float or type(cost) is int) and 0 <= cost < NONSENSE_USD:
+        return nano(cost)
+    return None

@@ -11,7 +11,8 @@ from decimal import ROUND_CEILING, Context, Decimal, InvalidOperation
 NANO = 1_000_000_000
 """Nano-USD in one USD."""
 
-_PLACES = 9
+_SAFE_USD = 1e6
+"""Below it nano-USD have at most 15 digits, which a float keeps: no two such sums are the same float."""
 LARGEST = 30
 """Digits before the point that a sum in USD may have; what is longer is a mistake, or an attack."""
 
@@ -28,10 +29,10 @@ def nano(usd: Decimal | str | float) -> int:
 
     Raises ValueError when `usd` is no finite number, or one beyond reason.
     """
-    if type(usd) is float and usd >= 0:
-        whole, _, part = repr(usd).partition(".")
-        if len(part) <= _PLACES and part.isdigit():  # As most costs are; Decimal says the same in twice the time.
-            return int(whole) * NANO + int(part.ljust(_PLACES, "0"))
+    if type(usd) is float and 0 <= usd < _SAFE_USD:
+        amount = round(usd * NANO)
+        if amount / NANO == usd:  # As with most costs; Decimal says the same in ten times the time.
+            return amount
     try:
         value = Decimal(str(usd)) if isinstance(usd, float) else Decimal(usd)
     except InvalidOperation:

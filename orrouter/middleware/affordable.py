@@ -31,14 +31,13 @@ def fit(ceiling: Ceiling, caps: Sequence[Cap], *, last: bool, model: str) -> Fit
     of the one that answers; all of it where half does not buy the prompt and the least answer.
     """
     wanted, needed = ceiling.tokens, ceiling.cost()
-    if not caps:
-        return Fit(wanted, needed)
-    tightest = caps[0] if len(caps) == 1 else min(caps, key=lambda cap: cap.purse.room)
-    room = tightest.purse.room
-    share = room if last else room // 2
-    if needed <= share:
-        return Fit(wanted, needed)
-    return _short(ceiling, caps, tightest, share, model, last=last)
+    if caps:
+        tightest = caps[0] if len(caps) == 1 else min(caps, key=lambda cap: cap.purse.room)
+        room = tightest.purse.room
+        share = room if last else room // 2
+        if needed > share:
+            return _short(ceiling, caps, tightest, share, model, last=last)
+    return tuple.__new__(Fit, (wanted, needed, None))
 
 
 def _short(ceiling: Ceiling, caps: Sequence[Cap], tightest: Cap, share: int, model: str, *, last: bool) -> Fit:

@@ -94,7 +94,7 @@ class Meter:
 
 
 class Charge:
-    """One try's hold. `take` it before the try is sent; it resolves itself when it is told the end."""
+    """One try's hold, taken out of the purses when it is made. It resolves itself when it is told the end."""
 
     __slots__ = ("_attempt", "_call", "_caps", "_done", "_headroom", "_in_ledger", "_world", "hold")
 
@@ -103,22 +103,24 @@ class Charge:
         self._world, self._call, self._attempt, self.hold = world, call, call.attempt, hold
         self._caps, self._headroom = caps, headroom
         self._in_ledger = self._done = False
-
-    async def take(self, estimate: str) -> None:
-        """Take the purses, then all accounts or none. Raises BudgetExceeded or LedgerUnavailable: nothing is held."""
-        hold, attempt, trail = self.hold, self._attempt, self._call.trail
-        for cap in self._caps:
+        for cap in caps:
             cap.purse.take(hold.id, hold.amount)  # It fits: nothing was awaited since `fit` looked.
-        if hold.accounts:
-            try:
-                crossed = await self._world.ledger.reserve(hold)
-            except LedgerUnavailable as error:
-                self._pass_by(error)
-            except BaseException:
-                self._give_back()
-                raise
-            else:
-                self._admitted(crossed)
+
+    async def admit(self) -> None:
+        """Hold it in all accounts or in none. Raises BudgetExceeded or LedgerUnavailable: then nothing is held."""
+        try:
+            crossed = await self._world.ledger.reserve(self.hold)
+        except LedgerUnavailable as error:
+            self._pass_by(error)
+        except BaseException:
+            self._give_back()
+            raise
+        else:
+            self._admitted(crossed)
+
+    def began(self, estimate: str) -> None:
+        """It is held, and the try begins."""
+        hold, attempt, trail = self.hold, self._attempt, self._call.trail
         attempt.held, attempt.estimate = hold.amount, estimate
         if trail.listener is not None:
             names = tuple([account.name for account in hold.accounts])

@@ -26,9 +26,13 @@ def own(body: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
 
 def copied(value: Any) -> Any:
     """A copy down to the leaves, which are shared: a picture of a megabyte is not copied."""
-    if type(value) is not dict:
-        return [copied(item) if type(item) in _HOLDERS else item for item in value]
-    return {name: copied(item) if type(item) in _HOLDERS else item for name, item in value.items()}
+    if type(value) is dict:
+        copy = value.copy()
+        for name, item in copy.items():
+            if type(item) in _HOLDERS:
+                copy[name] = copied(item)
+        return copy
+    return [copied(item) if type(item) in _HOLDERS else item for item in value]
 
 
 _HOLDERS = frozenset({list, tuple, dict})

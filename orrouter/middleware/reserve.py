@@ -125,38 +125,36 @@ class Reserve:
 
     async def _held(self, call: Call, forward: Handler) -> Reply:
         caps: list[Cap] = []
-        accounts: list[Account] = []
+        accounts: tuple[Account, ...] = ()
         for limit in call.limits:
             if isinstance(limit, Cap):
                 caps.append(limit)
             else:
-                accounts.append(limit)
-        attempt, target = call.attempt, call.target
+                accounts += (limit,)
+        attempt, target, trail = call.attempt, call.target, call.trail
         assert attempt is not None, "reserve stands below attempt"
-        body = own(call.body, call.trail.owned)
+        body = own(call.body, trail.owned)
         worst = bound(call, body, self._world.catalog.get, self.options)
-        fitting = fit(worst, caps, last=call.last, model=target.model)
-        charge = Charge(self._world, call, self._hold(call, fitting.cost, tuple(accounts)), caps, self.options.headroom)
+        tokens, cost, room = fit(worst, caps, last=call.last, model=target.model)
+        hold = Hold(
+            new_hold_id(), cost, accounts, target.upstream, target.key, target.model, trail.request_id, call.streamed
+        )
+        charge = Charge(self._world, call, hold, caps, self.options.headroom)
         try:
-            await charge.take(worst.estimate)
-            if fitting.room is not None:
-                _note_clamp(call, attempt, worst, fitting.tokens, fitting.room)
-            reply = await forward(call.to(body=bounded(body, worst, fitting.tokens)))
+            if accounts:
+                await charge.admit()
+            charge.began(worst.estimate)
+            if room is not None:
+                _note_clamp(call, attempt, worst, tokens, room)
+            reply = await forward(call.to(body=bounded(body, worst, tokens)))
         except BaseException as error:
             charge.end(End(None, None, error))
             raise
         events = reply.events
-        if not events.ended and fitting.tokens:
-            events.watch(Meter(fitting.tokens * worst.choices, SLACK, charge.hold.amount))
+        if tokens and not events.ended:
+            events.watch(Meter(tokens * worst.choices, SLACK, cost))
         events.on_end(charge.end)
         return reply
-
-    def _hold(self, call: Call, amount: int, accounts: tuple[Account, ...]) -> Hold:
-        target = call.target
-        return Hold(
-            new_hold_id(), amount, accounts, target.upstream, target.key, target.model, call.trail.request_id,
-            call.streamed,
-        )  # fmt: skip
 
 
 def _note_clamp(call: Call, attempt: Attempt, worst: Ceiling, tokens: int, room: int) -> None:

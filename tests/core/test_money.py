@@ -31,6 +31,12 @@ def test_the_program_around_cannot_round_our_money(value, precision):
         assert (amount, str(shown)) == (nano(value), str(usd(amount)))
 
 
+@given(st.one_of(st.floats(0, 2e6), st.integers(0, 2 * 10**15).map(lambda amount: amount / NANO)))
+def test_a_float_counts_as_its_shortest_decimal_form(value):
+    """The quick way that most costs take comes to the same as reading the digits."""
+    assert nano(str(value)) == nano(value)
+
+
 @given(AMOUNTS)
 def test_nano_and_usd_undo_each_other(amount):
     """Exactly."""
