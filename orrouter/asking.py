@@ -16,6 +16,7 @@ from orrouter.core import tags
 from orrouter.core.errors import InvalidRequest, PolicyError
 from orrouter.core.limit import Cap, Purse
 from orrouter.core.money import parse_money
+from orrouter.core.values import made
 from orrouter.policy.build import POLICY_PREFIX
 from orrouter.wire.spelling import Spelling, translate, translate_headers, translate_model
 from orrouter.wire.structured import response_format
@@ -66,7 +67,7 @@ def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
         _check_headers(asked.headers)
         headers, even_more = translate_headers(asked.headers)
         return Wish(translated, models, policy, headers, parse, (*said, *more, *even_more))
-    return Wish(translated, models, policy, _NONE, parse, said + more)
+    return made(Wish, (translated, models, policy, _NONE, parse, said + more))
 
 
 def _models(body: dict[str, Any], policy: str | None) -> tuple[str | None, tuple[str, ...], tuple[Spelling, ...]]:

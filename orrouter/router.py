@@ -27,6 +27,7 @@ from orrouter.core.errors import PolicyError, RouterError, UpstreamError
 from orrouter.core.facts import Fact, PolicyReloaded, SpellingTranslated
 from orrouter.core.pipeline import Handler, Pipeline
 from orrouter.core.reply import EventStream, Reply
+from orrouter.core.values import made
 from orrouter.keeping import Keeper, guarded, keep_catalog
 from orrouter.ledger.base import Ledger
 from orrouter.lookups import Lookups
@@ -127,7 +128,8 @@ class Router(Lookups, Accounts, Condition):
         model as `response_format` makes `parsed` one. Raises RouterError, whose `record` tells what was tried.
         """
         body["messages"] = messages
-        return await self._whole("chat/completions", body, Asked(policy, tags, timeout, max_cost, headers, request_id))
+        asked = made(Asked, (policy, tags, timeout, max_cost, headers, request_id))
+        return await self._whole("chat/completions", body, asked)
 
     def stream(
         self,

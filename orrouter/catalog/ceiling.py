@@ -22,6 +22,7 @@ from orrouter.catalog.held import rates_of
 from orrouter.catalog.model import Model
 from orrouter.catalog.price import Price
 from orrouter.catalog.weight import Weight
+from orrouter.core.values import made
 
 __all__ = ["ENDLESS", "Bounds", "Ceiling", "Unbounded", "ceiling"]
 
@@ -78,16 +79,15 @@ def ceiling(
     *,
     dialect: str,
     bounds: Bounds,
-    capped: Mapping[str, Any] = _NOTHING,
     slug: str = "",
     also: Mapping[str, Model | None] = _NO_MODELS,
 ) -> Ceiling:
     """The worst case of a request. Raises Unbounded when it has none; that says what a policy can do about it.
 
-    `capped` is the caller's own `provider.max_price`: the lower of both is sent and held. `slug` is the model as it is
-    sent, with its suffixes; `also` are the further models of `models`, by slug: the dearest of all is held.
+    Of the caller's own `provider.max_price` and ours the lower is sent and held. `slug` is the model as it is sent,
+    with its suffixes; `also` are the further models of `models`, by slug: the dearest of all is held.
     """
-    if endpoint == CHAT and model is not None and not also and not capped:
+    if endpoint == CHAT and model is not None and not also:
         asks = little(body)
         line = None if asks is None else _line_of(model, asks.read, slug, dialect, bounds)
         if asks is not None and line is not None:
@@ -95,20 +95,16 @@ def ceiling(
     if endpoint not in (CHAT, TEXT, EMBED):
         raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
     named = {slug or _name(model): model, **also}
-    return _in_full(body, endpoint, named, dialect=dialect, bounds=bounds, capped=capped)
+    return _in_full(body, endpoint, named, dialect, bounds)
 
 
 def _in_full(
-    body: Mapping[str, Any],
-    endpoint: str,
-    named: Mapping[str, Model | None],
-    *,
-    dialect: str,
-    bounds: Bounds,
-    capped: Mapping[str, Any],
+    body: Mapping[str, Any], endpoint: str, named: Mapping[str, Model | None], dialect: str, bounds: Bounds
 ) -> Ceiling:
     """The ceiling of whatever a request may ask, at the dearest of the models named."""
-    if dialect == "openai":
+    provider = body.get("provider")
+    capped = provider.get("max_price") if isinstance(provider, Mapping) and dialect != "openai" else None
+    if not isinstance(capped, Mapping):
         capped = _NOTHING
     asked = read(body, endpoint, dialect, bounds)
     prices = [_price(one) for one in named.values()]
@@ -197,10 +193,9 @@ class _Line:
             fixed += _shortfall(self.speaks, tokens, thinks)
         price = None if self.max_price is None else self.max_price.copy()
         least = thinks + 1 if thinks >= SHORTEST else SHORTEST
-        return _new(Ceiling, (read, tokens, 1, fixed, self.speaks, price, self.estimate, least))
+        return made(Ceiling, (read, tokens, 1, fixed, self.speaks, price, self.estimate, least))
 
 
-_new = tuple.__new__  # What a NamedTuple does by a function of its own, and this is on the road.
 _REMEMBERED: Final = 4096
 _lines: dict[tuple[int, int, str, str], _Line] = {}
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from orrouter.catalog.bounds import Bounds, Unbounded
 from orrouter.catalog.weight import TOOLS, Weight, add_messages, add_prompts, in_json, of_texts, size
+from orrouter.core.values import made
 
 CHAT: Final = "chat/completions"
 TEXT: Final = "completions"
@@ -47,7 +48,6 @@ _LENGTHS: Final = frozenset(LENGTH)
 _THINKING: Final = frozenset({"reasoning", "reasoning_effort"})
 
 _SCHEMAS: Final = ("tools", "functions", "deferred_tools", "response_format")
-_new = tuple.__new__  # What a NamedTuple does by a function of its own, and this is on the road.
 _TIERS: Final = frozenset({None, "auto", "default", "flex"})
 """Tiers that cost no more than the usual one."""
 
@@ -94,7 +94,7 @@ def little(body: Mapping[str, Any]) -> Little | None:
     texts = of_texts(body.get("messages"))
     if texts is None:
         return None
-    return _new(Little, (texts, None if _LENGTHS.isdisjoint(body) else length_of(body), thinks))
+    return made(Little, (texts, None if _LENGTHS.isdisjoint(body) else length_of(body), thinks))
 
 
 def read(body: Mapping[str, Any], endpoint: str, dialect: str, bounds: Bounds) -> Asked:

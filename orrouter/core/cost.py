@@ -24,7 +24,8 @@ def said_cost(usage: Mapping[str, Any] | None) -> int | None:
     """
     if not usage:
         return None
-    cost = _sum_of(usage.get("cost"))
+    said = usage.get("cost")
+    cost = nano(said) if type(said) is float and 0 <= said < NONSENSE_USD else _sum_of(said)
     if cost is None or usage.get("is_byok") in NOT_OWN:
         return cost
     details = usage.get("cost_details")

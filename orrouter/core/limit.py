@@ -37,7 +37,7 @@ class Purse:
     __slots__ = ("_taken", "amount", "charged")
 
     def __init__(self, amount: int) -> None:
-        self.amount = owed(amount)
+        self.amount = amount if amount >= 0 else owed(amount)
         self.charged = 0
         """What has been spent, with the worst case of every try whose cost is not known."""
         self._taken: dict[str, int] = {}

@@ -17,6 +17,7 @@ from orrouter.core.call import ALL, Attempt
 from orrouter.core.completion import Completion
 from orrouter.core.errors import RouterError, StreamBroken
 from orrouter.core.events import End, Event
+from orrouter.core.values import made
 
 Look = Callable[[Event], None]
 Tell = Callable[[End], None]
@@ -212,7 +213,7 @@ class EventStream:
             return self._end
         if isinstance(error, RouterError) and getattr(error, "partial", None) == "":
             error.partial = self.partial  # type: ignore[attr-defined]  # just seen to be there
-        end = self._end = End(self.finish_reason, self._usage, None if error is None else _no_clean_end(error))
+        end = self._end = made(End, (self.finish_reason, self._usage, None if error is None else _no_clean_end(error)))
         _leave(self._source, self._enders, end, self._loop)
         return end
 

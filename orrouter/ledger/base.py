@@ -51,8 +51,12 @@ class Bucket:
         return self.settled + self.held + self.suspense
 
 
-class Hold(NamedTuple):
-    """The worst case of one try, and who pays. Its id is made by whoever asks, and is used for nothing else ever."""
+@dataclass(slots=True)
+class Hold:
+    """The worst case of one try, and who pays. Its id is made by whoever asks, and is used for nothing else ever.
+
+    Nobody changes one; that is not enforced, because freezing costs as much as admitting it.
+    """
 
     id: str
     amount: int

@@ -24,7 +24,7 @@ def lines_of(words: Iterable[Word]) -> bytes:
     lines = []
     for name, args in words:
         with suppress(ValueError, TypeError, AttributeError, RecursionError):
-            lines.append(json.dumps([name, *args], default=_account).encode() + b"\n")
+            lines.append(json.dumps([name, *args], default=_listed).encode() + b"\n")
     return b"".join(lines)
 
 
@@ -41,7 +41,10 @@ def words_in(content: bytes) -> list[Word]:
     return words
 
 
-def _account(account: Account) -> list[Any]:
+def _listed(value: Any) -> list[Any]:
+    if isinstance(value, Hold):
+        return [getattr(value, name) for name in Hold.__slots__]
+    account: Account = value
     return [account.name, account.limits, account.zone, account.soft]
 
 

@@ -50,7 +50,9 @@ class MemoryLedger:
     async def reserve(self, hold: Hold) -> tuple[Crossed, ...]:
         """Hold the amount in every account or in none. Raises BudgetExceeded."""
         book = self._book
-        self._set_back.heed(book.calendar.at(self._wall()))
+        behind = book.calendar.at(self._wall())
+        if behind or self._set_back.told:
+            self._set_back.heed(behind)
         admitted = book.admit(hold, "")
         if isinstance(admitted, Denied):
             raise refusal(admitted, hold, book.calendar.now)
@@ -64,7 +66,6 @@ class MemoryLedger:
         self, hold: str, cost: int, *, provenance: Provenance = "billed", provider: str = "", model: str = ""
     ) -> None:
         """It cost so much."""
-        self._book.calendar.at(self._wall())
         entry = self._book.settle(hold, cost, provenance=provenance, provider=provider, model=model)
         if entry is not None:
             self._statement.add(entry, cost)

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from orrouter.core.limit import Account, owed
 from orrouter.ledger.base import Bucket, BucketKey, Crossed, Denied, Entry, Hold, Provenance
 from orrouter.ledger.recent import Recent
 from orrouter.ledger.standing import Accounts, mark_of, nothing_kept, told_as
 
+T = TypeVar("T")
 REMEMBERED_DENIALS: Final = 4096
 """A denied id stays denied; so many of the last ones are remembered."""
+
+
+OPEN: Final = frozenset({"held", "suspense"})
+"""States that are not the last word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,33 +93,37 @@ class Book(Accounts):
 
     def admit(self, hold: Hold, owner: str) -> Denied | tuple[Crossed, ...]:
         """Hold the amount in every window of every account, if it fits in each; else in none, and say why."""
-        answered = self._answered(hold.id)
+        id_, amount, now, noted = hold.id, hold.amount, self.calendar.now, False
+        answered = self._answered(id_, amount)
         if answered is not None:
             return answered
-        amount, now, standings, noted = owed(hold.amount), self.calendar.now, self._standings, False
-        payers: dict[str, None] = {}
-        buckets: list[Bucket] = []
+        standings, payers, buckets = self._standings, [], []
         for account in hold.accounts:
-            payers[account.name] = None
-            standing = standings.get(account.name)
+            name = account.name
+            payers.append(name)
+            standing = standings.get(name)
             if standing is None or standing.account is not account or now >= standing.until:
                 standing = self.standing(account)
             for bucket, limit, mark in standing.places:
                 charged = bucket.settled + bucket.held + bucket.suspense + amount
                 if charged > limit:
                     return self._deny(hold)
-                noted = noted or charged >= mark
                 buckets.append(bucket)
-        each = tuple(buckets) if len(payers) == len(hold.accounts) else tuple(dict.fromkeys(buckets))
-        for bucket in each:
+                if charged >= mark:
+                    noted = True
+        if len(payers) > 1:
+            payers, buckets = _once(payers), _once(buckets)
+        for bucket in buckets:
             bucket.held += amount
-        entry = self.entries[hold.id] = Entry(hold, tuple(payers), each, now, owner, model=hold.model)
-        self._note(entry)
+        entry = Entry(hold, tuple(payers), tuple(buckets), now, owner, "held", None, hold.model)
+        self.entries[id_] = self._note(entry)
         return self._crossed(hold.accounts) if noted else ()
 
-    def _answered(self, hold: str) -> Denied | tuple[()] | None:
+    def _answered(self, hold: str, amount: int) -> Denied | tuple[()] | None:
         """What was said to this id before: an admitted one is not charged again, a denied one stays denied."""
-        if self.entry(hold) is not None:
+        if amount < 0:
+            owed(amount)
+        if hold in self.entries or hold in self.changes.entries or self._load_entry(hold) is not None:
             return ()
         return self._denied.get(hold)
 
@@ -154,7 +163,7 @@ class Book(Accounts):
     def identify(self, hold: str, generation_id: str) -> Entry | None:
         """By this id the upstream tells the cost of an open hold."""
         entry = self.entry(hold)
-        if entry is None or entry.state not in ("held", "suspense") or entry.generation_id == generation_id:
+        if entry is None or entry.state not in OPEN or entry.generation_id == generation_id:
             return None
         entry.generation_id = generation_id
         return self._note(entry)
@@ -164,9 +173,9 @@ class Book(Accounts):
     ) -> Entry | None:
         """Held or in suspense becomes settled at its cost, also where that is more than was held: the truth first."""
         entry = self.entries.get(hold) or self.entry(hold)
-        if entry is None or entry.state not in ("held", "suspense"):
+        if entry is None or entry.state not in OPEN:
             return None
-        self._take_out(entry, owed(cost))
+        self._take_out(entry, cost)
         entry.state, entry.provenance = "settled", provenance
         if provider:
             entry.provider = provider
@@ -227,15 +236,20 @@ class Book(Accounts):
 
     def _take_out(self, entry: Entry, cost: int) -> None:
         """Take an open hold out of its windows, and settle the cost there."""
-        amount, held = entry.hold.amount, entry.state == "held"
-        for bucket in entry.buckets:
-            if held:
+        if cost < 0:
+            owed(cost)
+        hold = entry.hold
+        amount = hold.amount
+        if entry.state == "held":
+            for bucket in entry.buckets:
                 bucket.held -= amount
-            else:
+                bucket.settled += cost
+        else:
+            for bucket in entry.buckets:
                 bucket.suspense -= amount
-            bucket.settled += cost
+                bucket.settled += cost
         entry.cost, entry.ended = cost, self.calendar.now
-        self.entries.pop(entry.hold.id, None)
+        self.entries.pop(hold.id, None)
 
     def _reached(self, entry: Entry) -> tuple[Bucket, ...]:
         """The windows in which a settled cost counts: those it was charged to, and those that are kept only since."""
@@ -253,3 +267,8 @@ class Book(Accounts):
         if self._tracks:
             self.changes.entries[entry.hold.id] = entry
         return entry
+
+
+def _once(things: list[T]) -> list[T]:
+    """Each but once, as where two layers name the same account."""
+    return things if len({*things}) == len(things) else list(dict.fromkeys(things))

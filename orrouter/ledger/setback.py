@@ -19,14 +19,15 @@ class SetBack:
 
     def __init__(self, where: str, mend: str, tell: Callable[[str], None] | None) -> None:
         self._where, self._mend, self._tell = where, mend, tell
-        self._told = False
+        self.told = False
+        """Whether it was set back when this was last asked."""
 
     def heed(self, behind: float) -> None:
         """The clock is so many seconds behind the latest time seen; 0 when it is not."""
         back = behind > BEHIND_S
-        if back and not self._told and self._tell is not None:
+        if back and not self.told and self._tell is not None:
             self._tell(warning(self._where, behind, self._mend))
-        self._told = back
+        self.told = back
 
 
 def warning(where: str, behind: float, mend: str) -> str:

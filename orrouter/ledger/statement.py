@@ -39,10 +39,12 @@ class Statement:
 
     def add(self, entry: Entry, cost: int, tries: int = 1) -> None:
         """A settled entry; or a correction, with the difference as `cost` and no try."""
-        at, payment = hour_of(entry.admitted), _payment_of(entry)
-        lines = self._hours.get(at)
-        sums = None if lines is None else lines.get(payment)
-        if sums is None:
+        at, hold = int(entry.admitted), entry.hold
+        at -= at % HOUR_S
+        payment = entry.accounts, hold.upstream, entry.model, entry.provider, hold.key
+        try:
+            sums = self._hours[at][payment]
+        except KeyError:
             sums = self._begin(at, payment)
         sums[0] += tries
         sums[1] += cost

@@ -12,6 +12,7 @@ from orrouter.catalog.ceiling import Ceiling
 from orrouter.core import money
 from orrouter.core.errors import CostCapExceeded
 from orrouter.core.limit import Cap, WhenShort
+from orrouter.core.values import made
 
 _STRICTNESS: Final[Sequence[WhenShort]] = ("clamp", "cheaper", "refuse")
 
@@ -33,11 +34,13 @@ def fit(ceiling: Ceiling, caps: Sequence[Cap], *, last: bool, model: str) -> Fit
     wanted, needed = ceiling.tokens, ceiling.cost()
     if caps:
         tightest = caps[0] if len(caps) == 1 else min(caps, key=lambda cap: cap.purse.room)
-        room = tightest.purse.room
-        share = room if last else room // 2
+        purse = tightest.purse
+        share = purse.amount - purse.charged
+        if not last:
+            share //= 2
         if needed > share:
             return _short(ceiling, caps, tightest, share, model, last=last)
-    return tuple.__new__(Fit, (wanted, needed, None))
+    return made(Fit, (wanted, needed, None))
 
 
 def _short(ceiling: Ceiling, caps: Sequence[Cap], tightest: Cap, share: int, model: str, *, last: bool) -> Fit:

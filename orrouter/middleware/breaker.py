@@ -298,7 +298,8 @@ class Breaker:
         self._judge(turn, GOOD, attempt.provider, self._world.clock.now())
 
     def _end(self, turn: Turn, attempt: Attempt, end: End) -> None:
-        outcome = outcome_for(end.error, slow=took_long(turn.call, attempt, self.options.slow))
+        slow = turn.call.streamed and took_long(turn.call, attempt, self.options.slow)
+        outcome = outcome_for(end.error, slow=slow) if slow or end.error is not None else GOOD
         # The try was told of its end first, and knows the time of it.
         now = self._world.clock.now() if attempt.ended is None else attempt.ended
         self._judge(turn, outcome, attempt.provider or provider_in(end.error), now)

@@ -124,7 +124,7 @@ class Budget:
 
     def account(self, tags: Mapping[str, str]) -> Account:
         """The account that a call with these tags pays from. Raises MissingTag."""
-        said = tuple([tags.get(tag) for tag in self._tags]) if self._tags else ()
+        said = tuple(map(tags.get, self._tags))
         known = self._accounts.get(said)
         if known is None:
             known = self._made(account_name(self.options.account, tags))

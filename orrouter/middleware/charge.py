@@ -28,7 +28,7 @@ from orrouter.core.facts import (
 from orrouter.core.limit import Cap
 from orrouter.core.money import NANO
 from orrouter.core.outcome import outcome_of
-from orrouter.ledger.base import Crossed, Hold
+from orrouter.ledger.base import Hold
 from orrouter.middleware.base import World
 
 Known = Literal["billed", "computed", "free"]
@@ -108,31 +108,15 @@ class Charge:
 
     async def admit(self) -> None:
         """Hold it in all accounts or in none. Raises BudgetExceeded or LedgerUnavailable: then nothing is held."""
+        ledger = self._world.ledger
         try:
-            crossed = await self._world.ledger.reserve(self.hold)
-        except LedgerUnavailable as error:
-            self._pass_by(error)
-        except BaseException:
-            self._give_back()
-            raise
-        else:
-            self._admitted(crossed)
-
-    def began(self, estimate: str) -> None:
-        """It is held, and the try begins."""
-        hold, attempt, trail = self.hold, self._attempt, self._call.trail
-        attempt.held, attempt.estimate = hold.amount, estimate
-        if trail.listener is not None:
-            names = tuple([account.name for account in hold.accounts])
-            trail.tell(
-                HoldTaken(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, estimate=estimate)
-            )
-            trail.tell(AttemptStarted(number=attempt.number, upstream=hold.upstream, model=hold.model))
-
-    def _admitted(self, crossed: Sequence[Crossed]) -> None:
-        """The accounts hold it. From here on whatever is raised is given back by `end`."""
-        self._in_ledger = True
-        if self._world.ledger.outlives:  # A process that dies now leaves the id behind; else the end is soon enough.
+            crossed = await ledger.reserve(self.hold)
+        except BaseException as error:
+            if not self._goes_on_without(error):
+                raise
+            return
+        self._in_ledger = True  # From here on whatever is raised is given back by `end`.
+        if ledger.outlives:  # A process that dies now leaves the id behind; else the end is soon enough.
             self._attempt.on_named = self._named
         for one in crossed:
             self._call.note(
@@ -145,16 +129,25 @@ class Charge:
                 )
             )
 
-    def _pass_by(self, error: LedgerUnavailable) -> None:
-        """Go on without the ledger where every account says so. Raises the error where one does not."""
+    def tell(self, estimate: str) -> None:
+        """It is held, and the try begins: for whoever listens."""
+        hold, trail = self.hold, self._call.trail
+        names = tuple([account.name for account in hold.accounts])
+        trail.tell(HoldTaken(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, estimate=estimate))
+        trail.tell(AttemptStarted(number=self._attempt.number, upstream=hold.upstream, model=hold.model))
+
+    def _goes_on_without(self, error: BaseException) -> bool:
+        """Whether it goes on though no account holds it, as where all fail open; else nothing is held at all."""
         hold = self.hold
-        if not all(account.on_store_error == "fail_open" for account in hold.accounts):
+        closed = any(account.on_store_error == "fail_closed" for account in hold.accounts)
+        if closed or not isinstance(error, LedgerUnavailable):
             self._give_back()
-            raise error
+            return False
         names = tuple(account.name for account in hold.accounts)
         self._call.note(
             LedgerBypassed(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, error=error.message)
         )
+        return True
 
     def _named(self, generation_id: str) -> None:
         self._world.ledger.identify(self.hold.id, generation_id)
@@ -170,44 +163,42 @@ class Charge:
         if self._done:
             return
         self._done = True
-        attempt = self._attempt
-        known, cost = verdict(attempt, end)
+        known, cost = verdict(self._attempt, end)
         if known == "computed" and end.usage and credible(end.usage, wrote=self._call.completes):
-            cost = computed(end.usage, attempt, self._world, self._headroom)
+            cost = computed(end.usage, self._attempt, self._world, self._headroom)
         if known is None or cost is None:
             self._suspend(end)
         else:
             self._settle(known, cost)
 
     def _settle(self, known: Known, cost: int) -> None:
-        hold, attempt, trail = self.hold, self._attempt, self._call.trail
+        hold, attempt = self.hold, self._attempt
         attempt.settled, attempt.provenance = cost, known
         for cap in self._caps:
             cap.purse.settle(hold.id, cost)
-        if hold.accounts:
-            self._book(known, cost)
+        if self._in_ledger and known != "free":
+            # A computed cost may be above the true one: with a provider's name it would pass for what the key has paid.
+            provider = (attempt.provider or "") if known == "billed" else ""
+            model = attempt.model or hold.model
+            self._world.ledger.settle(hold.id, cost, provenance=known, provider=provider, model=model)
+        elif self._in_ledger:
+            self._world.ledger.release(hold.id)
+        elif hold.accounts and cost:
+            self._world.ledger.post(hold, cost)
+        if cost > hold.amount or self._call.trail.listener is not None:
+            self._tell_settled(known, cost)
+
+    def _tell_settled(self, known: Known, cost: int) -> None:
+        hold, attempt, trail = self.hold, self._attempt, self._call.trail
         if cost > hold.amount:
             trail.note(
                 HoldExceeded(
                     model=attempt.model, provider=attempt.provider, hold=hold.id, held_nano=hold.amount, cost_nano=cost
                 )
             )
-        if trail.listener is not None:
-            trail.tell(
-                HoldSettled(model=attempt.model, hold=hold.id, held_nano=hold.amount, cost_nano=cost, provenance=known)
-            )
-
-    def _book(self, known: Known, cost: int) -> None:
-        ledger, hold, attempt = self._world.ledger, self.hold, self._attempt
-        if not self._in_ledger:
-            if cost:
-                ledger.post(hold, cost)
-        elif known == "free":
-            ledger.release(hold.id)
-        else:
-            # A computed cost may be above the true one: with a provider's name it would pass for what the key has paid.
-            provider = (attempt.provider or "") if known == "billed" else ""
-            ledger.settle(hold.id, cost, provenance=known, provider=provider, model=attempt.model or hold.model)
+        trail.tell(
+            HoldSettled(model=attempt.model, hold=hold.id, held_nano=hold.amount, cost_nano=cost, provenance=known)
+        )
 
     def _suspend(self, end: End) -> None:
         hold, attempt = self.hold, self._attempt

@@ -17,6 +17,7 @@ from orrouter.core.call import Call
 from orrouter.core.limit import Cap, Purse, WhenShort
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
+from orrouter.core.values import made
 from orrouter.middleware.base import Middleware, Money, Options, World
 
 
@@ -60,5 +61,6 @@ class CostCap:
         cap = purses.get(self)
         if cap is None:
             options = self.options
-            cap = purses[self] = Cap(Purse(options.per_call), options.when_short, options.min_tokens)
+            purse = Purse(options.per_call)
+            cap = purses[self] = made(Cap, (purse, options.when_short, options.min_tokens, options.kind))
         return forward(call.charge(cap))

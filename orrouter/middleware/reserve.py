@@ -29,7 +29,6 @@ from orrouter.middleware.affordable import fit
 from orrouter.middleware.base import Middleware, Money, Options, World
 from orrouter.middleware.charge import Charge, Meter
 from orrouter.middleware.own import own
-from orrouter.wire.words import is_object
 
 NONE: Final[Mapping[str, Any]] = {}
 SLACK: Final = 16
@@ -86,20 +85,12 @@ def bound(
     call: Call, body: Mapping[str, Any], find: Callable[[str, str], Model | None], options: ReserveOptions
 ) -> Ceiling:
     """The worst case of a call with this body at its target. Raises Unpriced, which names what admits it."""
-    target = call.target
-    provider = body.get("provider")
-    capped = provider.get("max_price") if is_object(provider) else None
-    models = call.models
+    target, models = call.target, call.models
+    also = {slug: find(slug, target.upstream) for slug in models if slug != target.model} if models else NONE
+    model = find(target.model, target.upstream)
     try:
         return ceiling(
-            body,
-            call.endpoint,
-            find(target.model, target.upstream),
-            dialect=target.dialect,
-            bounds=options.bounds,
-            capped=capped if capped is not None and is_object(capped) else NONE,
-            slug=target.model,
-            also={slug: find(slug, target.upstream) for slug in models if slug != target.model} if models else NONE,
+            body, call.endpoint, model, dialect=target.dialect, bounds=options.bounds, slug=target.model, also=also
         )
     except Unbounded as unbounded:
         if unbounded.option == "unknown_price" and not isinstance(options.unknown_price, str):
@@ -143,7 +134,9 @@ class Reserve:
         try:
             if accounts:
                 await charge.admit()
-            charge.began(worst.estimate)
+            attempt.held, attempt.estimate = cost, worst.estimate
+            if trail.listener is not None:
+                charge.tell(worst.estimate)
             if room is not None:
                 _note_clamp(call, attempt, worst, tokens, room)
             reply = await forward(call.to(body=bounded(body, worst, tokens)))
@@ -174,7 +167,7 @@ def bounded(bounded: dict[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
                 bounded[name] = tokens
     if worst.max_price is not None:
         asked = bounded.get("provider")
-        bounded["provider"] = {**(asked if is_object(asked) else NONE), "max_price": worst.max_price}
+        bounded["provider"] = {**(asked if isinstance(asked, Mapping) else NONE), "max_price": worst.max_price}
     return bounded
 
 

@@ -13,6 +13,7 @@ import orjson
 
 from orrouter.core.call import Call
 from orrouter.core.errors import InvalidRequest
+from orrouter.core.values import made
 
 OPENROUTER_ONLY: Final = frozenset(
     {
@@ -49,7 +50,7 @@ def request_of(call: Call) -> Request:
         return Request(call.endpoint, None, stream=False)
     stream = streams(call)
     head = _head(call, stream)
-    return Request(call.endpoint, _serialise(call, head), stream)
+    return made(Request, (call.endpoint, _serialise(call, head), stream))
 
 
 def streams(call: Call) -> bool:
@@ -177,7 +178,7 @@ def _serialise(call: Call, head: dict[str, Any]) -> bytes:
     head["messages"] = messages
     body = _dumps(head)
     if sent is None:
-        call.trail.sent = _Sent(messages, head, body)
+        call.trail.sent = made(_Sent, (messages, head, body))
     return body
 
 

@@ -36,8 +36,9 @@ AROUND = 1024 + 16
 
 
 def worst(body=HELLO, model=MODEL, *, endpoint=CHAT, dialect="openrouter", capped=None, slug="", also=None, **options):
+    body = body if capped is None else {**body, "provider": {"max_price": capped}}
     return ceiling(
-        body, endpoint, model, dialect=dialect, bounds=Bounds(**options), capped=capped or {}, slug=slug,
+        body, endpoint, model, dialect=dialect, bounds=Bounds(**options), slug=slug,
         also=also or {},
     )  # fmt: skip
 

@@ -30,8 +30,9 @@ JUNK = [None, True, -1, "abc", "NaN", "-0.5", float("inf"), [], {}, "1e99"]
 
 def worst(price=CLAUDE, capped=None, body=HELLO, **options):
     model = None if price is None else Model("a/claude", price)
+    body = body if capped is None else {**body, "provider": {"max_price": capped}}
     return ceiling(
-        body, "chat/completions", model, dialect="openrouter", bounds=Bounds(**options), capped=capped or {},
+        body, "chat/completions", model, dialect="openrouter", bounds=Bounds(**options),
         slug="a/claude",
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import pytest
@@ -92,7 +93,7 @@ class Desk:
             return None
         names = tuple(account.name for account in hold.accounts)
         buckets = tuple(self.buckets[name] for name in names)
-        return Entry(hold._replace(amount=life.amount), names, buckets, 0.0, state=life.state)
+        return Entry(replace(hold, amount=life.amount), names, buckets, 0.0, state=life.state)
 
     def does(self, place: int, step: Callable[[Book], object], life: Life) -> World:
         """The world after a step, and that the same step again changes nothing."""
@@ -197,7 +198,7 @@ class ResizeToWhatRemains(Design):
             for account, limit, sums in zip(WINDOWS, LIMITS, world.sums, strict=True)
             if account in hold.accounts
         )
-        smaller = hold._replace(amount=min(hold.amount, room))
+        smaller = replace(hold, amount=min(hold.amount, room))
         if room <= 0:
             return super().admit(world, place)
         return Desk(world).does(place, lambda book: book.admit(smaller, "me"), Life("held", None, smaller.amount))
