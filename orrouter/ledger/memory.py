@@ -37,7 +37,7 @@ class MemoryLedger:
         self._wall = wall
         self._statement = Statement(retention_s)
         self._over: Recent[Entry] = Recent(RECENT)
-        self._book = Book(self._begin, self._over.get, tracks=False)
+        self._book = Book(self._begin, self._over.get, seen=self._over.__contains__, tracks=False)
         self._set_back = SetBack("memory://", "start this process anew", tell)
 
     def _begin(self, key: BucketKey) -> Bucket:

@@ -34,5 +34,8 @@ class Recent(Generic[T]):
         thing = self._younger.get(name)
         return self._older.get(name) if thing is None else thing
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._younger or name in self._older
+
     def __len__(self) -> int:
         return len(self._younger) + len(self._older)

@@ -23,6 +23,8 @@ REMEMBERED_DENIALS: Final = 4096
 
 OPEN: Final = frozenset({"held", "suspense"})
 """States that are not the last word."""
+DONE: Final = frozenset({"settled", "released"})
+"""States in which no sum is open any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,11 @@ class Book(Accounts):
         entry: Callable[[str], Entry | None],
         kept: Callable[[str], Iterable[Bucket]] = nothing_kept,
         *,
+        seen: Callable[[str], bool] | None = None,
         tracks: bool = True,
     ) -> None:
         super().__init__(bucket, kept)
+        self._seen = seen or self._fetched
         self.entries: dict[str, Entry] = {}
         """The open holds in hand, oldest first."""
         self.changes = Changes()
@@ -123,12 +127,17 @@ class Book(Accounts):
         """What was said to this id before: an admitted one is not charged again, a denied one stays denied."""
         if amount < 0:
             owed(amount)
-        if hold in self.entries or hold in self.changes.entries or self._load_entry(hold) is not None:
+        if hold in self.entries or hold in self.changes.entries or self._seen(hold):
             return ()
         return self._denied.get(hold)
 
-    def _deny(self, hold: Hold) -> Denied:
+    def _fetched(self, hold: str) -> bool:
+        return self._load_entry(hold) is not None
+
+    def _deny(self, hold: Hold) -> Denied | tuple[()]:
         """Name the window with the least room, of several the one that lasts longest, and remember it."""
+        if self._load_entry(hold.id) is not None:
+            return ()  # It was admitted before, and whoever keeps the holds had not been asked.
         zone, bucket, limit = min(
             [
                 (account.zone, bucket, limit)

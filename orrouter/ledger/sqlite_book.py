@@ -6,13 +6,12 @@ written, save our own holds, which nobody else touches without saying so (`epoch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
 from orrouter.core.limit import Account, Period
 from orrouter.ledger.base import Balance, Bucket, BucketKey, Crossed, Denied, Entry, Hold, Line, Provenance
-from orrouter.ledger.rules import Book
+from orrouter.ledger.rules import DONE, Book
 from orrouter.ledger.shown import balances_of, refusal
 from orrouter.ledger.sqlite_rows import Rows
 from orrouter.ledger.statement import Statement, begun, hour_of, seen_until
@@ -27,12 +26,15 @@ class KeptBook:
     rows: Rows
 
     def __init__(self) -> None:
-        self.book = Book(self._load_bucket, self._load_entry, self._load_kept)
+        self.book = Book(self._load_bucket, self._load_entry, self._load_kept, seen=self._met)
         self.me = ""
         self.made = False
         """Whether the last admission made a hold."""
         self.finished: list[str] = []
         """Holds of this transaction that are over."""
+        self.careful = False
+        """Whether each id is looked up before it is admitted. It is not at first: the row of one that was used before
+        is refused by the file, and then the turn is done again with care."""
         self._own: dict[str, Entry] = {}
         self._seen = 0.0
         self._epoch = -1.0
@@ -81,10 +83,14 @@ class KeptBook:
         book, rows, changes = self.book, self.rows, self.book.changes
         new = False
         if changes.entries:
+            entries = changes.entries.values()
             new = rows.write_buckets(changes.buckets)
-            rows.write_entries(changes.entries.values())
-            self._tell_owners(changes.entries.values())
-            self.finished += [id_ for id_, entry in changes.entries.items() if entry.state in ("settled", "released")]
+            for entry in entries:
+                if entry.state in DONE:
+                    self.finished.append(entry.hold.id)
+                if entry.owner != self.me and not self._epoch_moved:
+                    self._move_epoch()  # An owner keeps his holds in hand: let him know that we have changed one.
+            rows.write_entries(entries)
         if changes.corrections:
             rows.write_corrections(changes.corrections)
         changes.clear()
@@ -92,11 +98,6 @@ class KeptBook:
         if new or book.calendar.now - self._seen >= SEEN_S:
             self._seen = book.calendar.now
             rows.write_meta("seen", self._seen)
-
-    def _tell_owners(self, changed: Iterable[Entry]) -> None:
-        """An owner keeps his holds in hand: let him know that somebody else has changed one."""
-        if not self._epoch_moved and not all([entry.owner == self.me for entry in changed]):  # noqa: C419  # twice as fast
-            self._move_epoch()
 
     def _move_epoch(self) -> None:
         """Every owner is to look at his holds anew."""
@@ -116,6 +117,10 @@ class KeptBook:
         bucket = begun(key, self.rows.paid(key.account, hour_of(key.start), until), entries, until)
         self.book.changes.entries.update({entry.id: entry for entry in entries if bucket in entry.buckets})
         return bucket
+
+    def _met(self, hold: str) -> bool:
+        """Whether an id that is not in hand was admitted before, as far as it is known without asking the file."""
+        return (self.careful or hold in self._own or self.rows.knows(hold)) and self._load_entry(hold) is not None
 
     def _load_entry(self, hold: str) -> Entry | None:
         entry = self._own.pop(hold, None)

@@ -66,6 +66,8 @@ class Rows:
         self._run, self._many = run, many
         self._ids: dict[Bucket, int] = {}
         self._by_id: dict[int, Bucket] = {}
+        self._columns: dict[tuple[Bucket, ...], str] = {}
+        """How windows are written in the row of a hold."""
         self._written: set[str] = set()
         self._paid: dict[tuple[int, tuple[str, ...], str, str, str, str], tuple[int, int]] = {}
 
@@ -73,6 +75,7 @@ class Rows:
         """Somebody else has written: nothing is known any more."""
         self._ids.clear()
         self._by_id.clear()
+        self._columns.clear()
         self._written.clear()
         self._paid.clear()
 
@@ -144,6 +147,10 @@ class Rows:
         self._written.add(hold)
         return self._entry(row, fetch)
 
+    def knows(self, hold: str) -> bool:
+        """Whether a hold is known to have a row."""
+        return hold in self._written
+
     def known(self, entry: Entry) -> None:
         """It has a row."""
         self._written.add(entry.hold.id)
@@ -180,7 +187,9 @@ class Rows:
         new, changed = [], []
         for entry in entries:
             hold = entry.hold
-            columns = " ".join([str(self._ids[bucket]) for bucket in entry.buckets])
+            columns = self._columns.get(entry.buckets)
+            if columns is None:
+                columns = self._columns[entry.buckets] = " ".join([str(self._ids[bucket]) for bucket in entry.buckets])
             after = (
                 columns, entry.state, entry.cost, entry.model, entry.provider, entry.provenance, entry.generation_id,
                 entry.ended, entry.reason,

@@ -31,6 +31,18 @@ BROKEN: Final = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR", "S
 """After these the file is opened anew, and so looked at, at the next turn."""
 
 
+_forks: Final = [0]
+"""How many forks lie behind this process: counted, since asking the system for its number is slow."""
+
+
+def _forked() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 class Session:
     """Opened at its first turn, and again after it was closed or found broken."""
 
@@ -43,7 +55,8 @@ class Session:
         self._db: Connection | None = None
         self._cursor: Cursor | None = None
         self._prepared = False
-        self._process = 0
+        self._forks = -1
+        """How many forks lay behind the process that locked it first; -1: nobody has."""
         self._inode = 0
         self._version = -1
         self._log_limit = LOG_BYTES
@@ -56,7 +69,7 @@ class Session:
         if self._db is None and not self._prepared:
             prepare(self.path)
             self._prepared = True
-        self._process = os.getpid()
+        self._forks = _forks[0]
         if not self._lock.take():
             raise Busy
 
@@ -67,12 +80,12 @@ class Session:
     @property
     def forked(self) -> bool:
         """Whether this process was forked off after the file was locked for the first time."""
-        return self._process not in (0, os.getpid())
+        return self._forks >= 0 and self._forks != _forks[0]
 
     @property
     def in_use(self) -> bool:
         """Whether there is anything to let go of."""
-        return self._process != 0
+        return self._forks >= 0
 
     def refuse_child(self) -> None:
         """Raise LedgerUnavailable in a child."""
@@ -157,7 +170,7 @@ class Session:
         self._let_go()
         self.owners.leave(remove=clean)
         self._lock.close()
-        self._process = 0
+        self._forks = -1
 
     def _let_go(self) -> None:
         if self._db is not None:

@@ -101,11 +101,14 @@ class Store(KeptBook):
                 raise self._said(error) from error
         else:
             return
+        self.careful = True
         try:
             self._turn(ops, self._do_apart)
         except Exception as error:
             self._undo(error)
             raise self._said(error) from error
+        finally:
+            self.careful = False
 
     def _said(self, error: Exception) -> Exception:
         if isinstance(error, Busy) or kind_of(error) == "SQLITE_BUSY":
@@ -182,7 +185,7 @@ class Store(KeptBook):
         failed = isinstance(outcome, Exception)
         op.fresh = not failed and op.name == "admit" and self.made
         op.outcome = self._refused(op.name, outcome) if failed else outcome
-        if failed and op.future is None:
+        if failed and not op.asked:
             if op.name in ENDS:
                 self._apart("suspend", (op.args[0], "unwritable"))
             self._drop_word(op.name, op.args, outcome)
