@@ -6,13 +6,12 @@ and through `kill -9` because a hold is written before `reserve` returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 from orrouter.core.limit import Account, Period
 from orrouter.ledger.base import Balance, Crossed, Durable, Entry, Hold, Line, Provenance
-from orrouter.ledger.setback import SetBack
 from orrouter.ledger.sqlite_file import sqlite_version
 from orrouter.ledger.sqlite_store import Store
 from orrouter.ledger.statement import KEPT_S
@@ -21,7 +20,6 @@ from orrouter.ledger.windows import FOREVER
 
 MOST = 2**62
 """Nano-USD that a row can hold, with room to add."""
-MEND = "`orrouter ledger recover --clock` goes back to the clock"
 
 
 class SqliteLedger:
@@ -49,7 +47,6 @@ class SqliteLedger:
         self.path, self.durable = path, durable
         self._store = Store(path, wall, durable, retention_s, tell)
         self._turns = Turns(self._store, patience_s)
-        self._set_back = SetBack(str(path), MEND, tell)
 
     @property
     def problem(self) -> str:
@@ -169,12 +166,14 @@ class SqliteLedger:
         self._store.session.refuse_child()
         self._turns.say(name, *args)
 
-    async def _ask(self, name: str, *args: object) -> Any:
+    def _ask(self, name: str, *args: object) -> Coroutine[Any, Any, Any]:
         self._store.session.refuse_child()
+        return self._ask_late(name, *args) if self._store.closed else self._turns.ask(name, *args)
+
+    async def _ask_late(self, name: str, *args: object) -> Any:
         try:
             return await self._turns.ask(name, *args)
         finally:
-            self._set_back.heed(self._store.behind)
             if self._store.closed and not self.pending:
                 self._store.session.close(clean=False)
 

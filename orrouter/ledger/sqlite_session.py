@@ -89,7 +89,7 @@ class Session:
 
     def refuse_child(self) -> None:
         """Raise LedgerUnavailable in a child."""
-        if self.forked:
+        if self._forks != _forks[0] and self.forked:
             raise LedgerUnavailable(
                 f"{self.path}: this ledger was opened before the process forked, and a connection must not be shared; "
                 "make the Router in the child, after the fork"

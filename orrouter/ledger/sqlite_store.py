@@ -13,6 +13,7 @@ from typing import Any, Final
 from orrouter.core.errors import Refused, RouterError
 from orrouter.ledger.base import Durable, Hold
 from orrouter.ledger.journal import lines_of, words_in
+from orrouter.ledger.setback import SetBack
 from orrouter.ledger.sqlite_book import KeptBook
 from orrouter.ledger.sqlite_file import explained, is_unfit, kind_of
 from orrouter.ledger.sqlite_rows import Rows
@@ -20,6 +21,7 @@ from orrouter.ledger.sqlite_session import Session
 from orrouter.ledger.sqlite_sweep import Sweep
 from orrouter.ledger.turns import Busy, Op
 
+MEND: Final = "`orrouter ledger recover --clock` goes back to the clock"
 ENDS: Final = frozenset({"settle", "suspend", "release"})
 """After one of these nobody says more about a hold."""
 
@@ -27,7 +29,7 @@ ENDS: Final = frozenset({"settle", "suspend", "release"})
 class Store(KeptBook):
     """A file of accounts. `wall` gives unix seconds; lines of the statement are kept for `kept` seconds.
 
-    `tell` is told a sentence for each word that cannot be written.
+    `tell` is told a sentence when the clock was set back, and for each word that cannot be written.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Store(KeptBook):
         """Whether nobody uses it any more: a turn that still comes lets go of the file at its end."""
         self._dropped: list[str] = []
         """What is to be told of words that cannot be written."""
+        self._set_back = SetBack(str(path), MEND, tell)
 
     def run(self, ops: Sequence[Op]) -> None:
         """Do everything or nothing. Raises Busy when somebody else is at it, LedgerUnavailable."""
@@ -62,7 +65,7 @@ class Store(KeptBook):
             self._whole(ops)
         finally:
             self.session.free()
-        self._tell_dropped()
+        self._tell_news()
 
     def note(self, ops: Sequence[Op]) -> None:
         """Keep words that could not be written in our owner's file."""
@@ -222,12 +225,16 @@ class Store(KeptBook):
             "what is held for it stays charged at its worst case"
         )
 
-    def _tell_dropped(self) -> None:
-        dropped, self._dropped = self._dropped, []
-        if self._tell is not None:
-            for sentence in dropped:
-                with suppress(Exception):  # The turn is done, whatever becomes of the news.
+    def _tell_news(self) -> None:
+        """The turn is done, whatever becomes of the news."""
+        if self.behind or self._set_back.told:
+            with suppress(Exception):
+                self._set_back.heed(self.behind)
+        if self._dropped and self._tell is not None:
+            for sentence in self._dropped:
+                with suppress(Exception):
                     self._tell(sentence)
+        self._dropped = []
 
     def _follow(self) -> None:
         """It is written: what follows can fail without harm."""

@@ -186,7 +186,7 @@ class Turns:
     def _waiting(self) -> list[Op]:
         """The next operations, without those that nobody waits for any more."""
         ops = self._queue[:BATCH]
-        if any([op.left for op in ops]):  # noqa: C419  # twice as fast
+        if any([op.future is not None and op.left for op in ops]):  # noqa: C419  # twice as fast
             self._queue = [op for op in self._queue if not op.left]
             ops = self._queue[:BATCH]
         return ops
