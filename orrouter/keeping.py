@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from contextvars import Context
@@ -19,6 +18,7 @@ from orrouter.core.call import Call
 from orrouter.core.errors import RouterError
 from orrouter.core.events import End
 from orrouter.core.facts import CatalogKept, CatalogRefreshed, Fact
+from orrouter.core.process import FORKS
 from orrouter.core.reply import Reply
 from orrouter.middleware.base import World
 from orrouter.transport.base import Transport
@@ -69,7 +69,7 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._process = 0
+        self._forks = 0
 
     def lease(self, transport: Transport) -> Lease:
         """The lease of a transport; the one in force where it is the same transport. Raises RouterError when closed."""
@@ -91,7 +91,7 @@ class Keeper:
 
     def begun(self) -> Lease:
         """A call begins. Raises RouterError when the router is closed, or at home in another loop or process."""
-        if self._closed or self._loop is not _running_loop() or self._process != _process():
+        if self._closed or self._loop is not _running_loop() or self._forks != FORKS[0]:
             self._settle()
         lease = self._leases[-1]
         lease.calls += 1
@@ -101,8 +101,8 @@ class Keeper:
         """The first call decides where home is; every other that comes here is told why it cannot be."""
         self._check_open()
         if self._loop is not None:
-            raise RouterError(_forked if self._process != _process() else _elsewhere)
-        self._loop, self._process = _running_loop(), _process()
+            raise RouterError(_forked if self._forks != FORKS[0] else _elsewhere)
+        self._loop, self._forks = _running_loop(), FORKS[0]
         if self._background is not None:
             # In a context of its own: the tags of the first call are not those of the background.
             self._task = self._loop.create_task(self._background(), name="orrouter background", context=Context())
@@ -125,7 +125,7 @@ class Keeper:
     def _at_home(self) -> bool:
         """Whether this is the loop and the process of the calls."""
         try:
-            return self._loop is _running_loop() and self._process == _process()
+            return self._loop is _running_loop() and self._forks == FORKS[0]
         except RuntimeError:  # There is no loop here.
             return False
 
@@ -137,7 +137,7 @@ class Keeper:
         Raises RouterError, and closes nothing, where another loop is at work with them.
         """
         at_home = self._at_home()
-        if not at_home and self._process == _process() and self._loop is not None and self._loop.is_running():
+        if not at_home and self._forks == FORKS[0] and self._loop is not None and self._loop.is_running():
             raise RouterError("this Router is at work in another event loop: close it there")
         self._closed = True
         try:
@@ -175,7 +175,6 @@ class Keeper:
 
 
 _running_loop: Final = asyncio.get_running_loop
-_process: Final = os.getpid
 _forked: Final = "this Router was used before the process forked: build one after the fork, in each child"
 _elsewhere: Final = "this Router belongs to another event loop: build one in each loop"
 

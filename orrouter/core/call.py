@@ -266,11 +266,11 @@ class Call:
         other.last = self.last
         other.attempt = self.attempt
         other.extras = self.extras
-        for name, value in changes.items():
-            try:
+        try:
+            for name, value in changes.items():
                 setattr(other, name, value)
-            except AttributeError:
-                raise TypeError(f"a Call has no {name}") from None
+        except AttributeError:
+            raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - {*Call.__slots__}))}") from None
         other.__class__ = Call  # From now on nobody changes it.
         changed: Call = other
         return changed

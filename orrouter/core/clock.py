@@ -58,10 +58,10 @@ class Cut:
     by the knife (`Task.uncancel`).
     """
 
-    __slots__ = ("_at", "_before", "_error", "_fired", "_handle", "_loop", "_rings", "_task")
+    __slots__ = ("_at", "_before", "_error", "_fired", "_handle", "_rings", "_task", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._handle: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
         self._error: Callable[[], BaseException] = RuntimeError
@@ -85,20 +85,20 @@ class Cut:
         if self._handle is not None:
             self._handle.cancel()
         self._rings = self._at
-        self._handle = self._loop.call_at(self._at, self._ring)
+        self._handle = self.loop.call_at(self._at, self._ring)
 
     def _ring(self) -> None:
         self._handle, self._rings = None, NEVER
         if self._task is None or self._fired:
             return
-        if self._loop.time() < self._at:
+        if self.loop.time() < self._at:
             if self._at < NEVER:
                 self._set()
         else:
             self._fired = self._task.cancel()
 
     def __enter__(self) -> None:
-        task = asyncio.current_task(self._loop)
+        task = asyncio.current_task(self.loop)
         assert task is not None, "a wait needs a task"
         self._task, self._before, self._fired = task, task.cancelling(), False
         if self._at < self._rings:  # It rang before anybody waited.
@@ -118,7 +118,7 @@ class Cut:
 
     def rests_in(self, loop: asyncio.AbstractEventLoop | None) -> bool:
         """Whether nobody waits under it, and it belongs to `loop`; what it was to tell is forgotten then."""
-        if self._task is not None or self._loop is not loop:
+        if self._task is not None or self.loop is not loop:
             return False
         self._at, self._error = NEVER, RuntimeError
         return True
@@ -141,7 +141,7 @@ class Cuts:
 
     def take(self) -> Cut:
         """A knife for the running loop."""
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         if loop is not self._loop:
             self._loop, self._rest = loop, []
         return self._rest.pop() if self._rest else Cut(loop)

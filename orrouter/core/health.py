@@ -131,10 +131,12 @@ class Worked:
 class Health:
     """The shelf: one state of each kind for each subject, made when first asked for."""
 
-    __slots__ = ("_shelves",)
+    __slots__ = ("_shelves", "forgotten")
 
     def __init__(self) -> None:
         self._shelves: dict[Key[Any], dict[Hashable, Any]] = {}
+        self.forgotten = 0
+        """How many states were dropped so far: as long as it stays, one that was looked up is still the one."""
 
     def of(self, kind: Key[S], subject: Hashable, make: Callable[[], S]) -> S:
         """The state of `kind` for `subject`, made by `make` if there is none yet."""
@@ -145,6 +147,7 @@ class Health:
         if state is None:
             if len(shelf) >= SHELF:
                 del shelf[next(iter(shelf))]
+                self.forgotten += 1
             state = shelf[subject] = make()
         return state
 
@@ -171,4 +174,5 @@ class Health:
             for subject in [subject for subject in shelf if text in str(subject)]:
                 del shelf[subject]
                 gone += 1
+        self.forgotten += gone
         return gone

@@ -44,7 +44,7 @@ class EventStream:
 
     `async for event in stream`; it ends cleanly only when the upstream said it all, and raises otherwise.
     `completion` is the whole answer once it has ended; `partial` what was said so far. `begun`: events that were
-    read already, when the source was opened.
+    read already, when the source was opened; `loop`: the one that runs, from whoever knows it.
     """
 
     __slots__ = (
@@ -61,7 +61,13 @@ class EventStream:
         "_watchers",
     )
 
-    def __init__(self, source: Source, fold: Fold, begun: Sequence[Event] = ()) -> None:
+    def __init__(
+        self,
+        source: Source,
+        fold: Fold,
+        begun: Sequence[Event] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
         self._source, self._fold = source, fold
         self._ready: deque[tuple[Event, int]] = deque()
         self._said: list[Event] = []
@@ -70,7 +76,7 @@ class EventStream:
         self._enders: list[Tell] = []
         self._end: End | None = None
         self._reading = False
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         if begun:
             self._take(begun)
             if source.over:

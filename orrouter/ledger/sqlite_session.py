@@ -5,12 +5,12 @@ Law: nothing here waits, and nobody but SQLite opens the database itself. A fork
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orrouter.core.errors import LedgerUnavailable
+from orrouter.core.process import FORKS
 from orrouter.ledger.base import Durable
 from orrouter.ledger.filelock import FileLock
 from orrouter.ledger.owners import Owners
@@ -29,18 +29,6 @@ LOOK_S: Final = 0.1
 """Whether somebody removed or replaced a file is looked at so often."""
 BROKEN: Final = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY"})
 """After these the file is opened anew, and so looked at, at the next turn."""
-
-
-_forks: Final = [0]
-"""How many forks lie behind this process: counted, since asking the system for its number is slow."""
-
-
-def _forked() -> None:
-    _forks[0] += 1
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 class Session:
@@ -69,7 +57,7 @@ class Session:
         if self._db is None and not self._prepared:
             prepare(self.path)
             self._prepared = True
-        self._forks = _forks[0]
+        self._forks = FORKS[0]
         if not self._lock.take():
             raise Busy
 
@@ -80,7 +68,7 @@ class Session:
     @property
     def forked(self) -> bool:
         """Whether this process was forked off after the file was locked for the first time."""
-        return self._forks >= 0 and self._forks != _forks[0]
+        return self._forks >= 0 and self._forks != FORKS[0]
 
     @property
     def in_use(self) -> bool:
@@ -89,7 +77,7 @@ class Session:
 
     def refuse_child(self) -> None:
         """Raise LedgerUnavailable in a child."""
-        if self._forks != _forks[0] and self.forked:
+        if self._forks != FORKS[0] and self.forked:
             raise LedgerUnavailable(
                 f"{self.path}: this ledger was opened before the process forked, and a connection must not be shared; "
                 "make the Router in the child, after the fork"

@@ -212,6 +212,8 @@ class Breaker:
         self.options, self._world = options, world
         self._rules, self._setting = options.rules(), options.model_dump_json()
         self._names: dict[tuple[str, str, str, str], Whose] = {}
+        self._found: dict[tuple[str, str, str, str], Circuit] = {}
+        self._forgotten = 0
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Answer `call`. Raises CircuitOpen."""
@@ -345,16 +347,23 @@ class Breaker:
     # --- whose ----------------------------------------------------------------------------------------
 
     def _circuit(self, target: Target, provider: str = "") -> Circuit:
-        whose = self._whose(target, provider)
-        circuit = self._world.health.peek(CIRCUIT, whose)
-        return self._begun(whose) if circuit is None else circuit
+        health = self._world.health
+        if self._forgotten != health.forgotten:
+            self._found.clear()
+            self._forgotten = health.forgotten
+        # A plain tuple: the hash of a target is worked out anew each time.
+        place = target.upstream, target.key, target.model, provider
+        circuit = self._found.get(place)
+        return self._begun(self._whose(target, provider), place) if circuit is None else circuit
 
-    def _begun(self, whose: Whose) -> Circuit:
-        rules, chance = self._rules, self._world.random.random
-        return self._world.health.of(CIRCUIT, whose, lambda: Circuit(str(whose), rules, chance))
+    def _begun(self, whose: Whose, place: tuple[str, str, str, str]) -> Circuit:
+        rules, chance, health = self._rules, self._world.random.random, self._world.health
+        circuit = health.of(CIRCUIT, whose, lambda: Circuit(str(whose), rules, chance))
+        if len(self._found) < REMEMBERED and self._forgotten == health.forgotten:
+            self._found[place] = circuit
+        return circuit
 
     def _whose(self, target: Target, provider: str) -> Whose:
-        # A plain tuple: the hash of a target is worked out anew each time.
         place = target.upstream, target.key, target.model, provider
         whose = self._names.get(place)
         if whose is None:

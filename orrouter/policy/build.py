@@ -42,7 +42,8 @@ class Built:
         Raises PolicyError when no policy has the name.
         """
         if name is None:
-            name = route_for(self.routes, endpoint, model, tags).policy
+            first = self.routes[0]
+            name = first.policy if first.when is None else route_for(self.routes, endpoint, model, tags).policy
         pipeline = self.pipelines.get(name)
         if pipeline is None:
             raise no_policy(name, self.pipelines)

@@ -8,7 +8,6 @@ whole try. Keep-alive comments feed the `dead` clock and no other.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -58,20 +57,20 @@ class Exchange:
 
     __slots__ = (
         "_attempt", "_call", "_clock", "_clock_name", "_cut", "_cuts", "_finish", "_hard", "_hard_name",
-        "_last_byte", "_loop", "_mute", "_reader", "_request", "_response", "_road", "_sent", "over",
+        "_last_byte", "_mute", "_reader", "_request", "_response", "_road", "_sent", "loop", "over",
     )  # fmt: skip
 
     def __init__(self, call: Call, request: Request, clock: Clock, road: Road, cuts: Cuts) -> None:
         assert call.attempt is not None
         self._call, self._request, self._clock, self._road = call, request, clock, road
         self._attempt: Attempt = call.attempt
-        self._loop = asyncio.get_running_loop()
         self._cuts = cuts
         self._cut: Cut | None = cuts.take()
+        self.loop = self._cut.loop
         self._response: ClientResponse | Answered | None = None
         self._reader: StreamReader | None = None
         self.over = False
-        self._sent = self._last_byte = now = self._loop.time()
+        self._sent = self._last_byte = now = self.loop.time()
         self._hard, self._hard_name = _nearer(call.deadline, "total", _after(now, call.clocks.attempt), "attempt")
         self._clock_name = self._hard_name
         self._finish: float | None = None
@@ -106,7 +105,7 @@ class Exchange:
     def sent(self) -> None:
         """A connection is there and the request goes out: from here on it may be billed."""
         self._attempt.phase = "sent"
-        self._sent = self._last_byte = now = self._loop.time()
+        self._sent = self._last_byte = now = self.loop.time()
         # An answer in one piece is waited for as long as the try may take.
         self._until(self._limit(now) if self._request.stream else self._set("attempt", None))
 
@@ -114,7 +113,7 @@ class Exchange:
         """The head is there: what it tells of the try, and who is to read what follows."""
         attempt = self._attempt
         attempt.phase, attempt.status = "headers", response.status
-        self._last_byte = self._loop.time()
+        self._last_byte = self.loop.time()
         made = response.headers.get("X-Generation-Id")
         if made:
             attempt.generation_id = made
@@ -161,7 +160,7 @@ class Exchange:
         return whole_answer(raw, self._call, self._response.headers, wall=self._clock.wall)
 
     async def _read_stream(self, reader: StreamReader) -> list[Event]:
-        since = self._loop.time()
+        since = self.loop.time()
         while reader.error is None:
             try:
                 data = await self._receive(since)
@@ -173,7 +172,7 @@ class Exchange:
                 data = b""  # The answer was finished; only its accounting is lost.
             if data:
                 events = reader.feed(data)
-                self._last_byte = self._loop.time()
+                self._last_byte = self.loop.time()
             else:
                 events = reader.end()
                 self.over = reader.error is None
@@ -214,13 +213,13 @@ class Exchange:
             data = received(response)
             if content.at_eof() and len(data) <= most:
                 return data  # Most bodies arrive together with their head.
-            parts, size, since = [data], len(data), self._loop.time()
+            parts, size, since = [data], len(data), self.loop.time()
             while not content.at_eof() and size <= most:
                 # One JSON where a stream was asked for: the clocks of a stream hold.
                 streamed = patience is None and self._request.stream
                 with self._until(self._limit(since) if streamed else self._set("attempt", _after(since, patience))):
                     data = await more(response)
-                self._last_byte = self._loop.time()
+                self._last_byte = self.loop.time()
                 parts.append(data)
                 size += len(data)
         except FOREIGN as error:
@@ -270,7 +269,7 @@ class Exchange:
 
     def _overdue(self) -> BaseException:
         """The error of the clock that rang."""
-        name, clocks, now = self._clock_name, self._call.clocks, self._loop.time()
+        name, clocks, now = self._clock_name, self._call.clocks, self.loop.time()
         if name == "drain":
             return _Drained()
         if name == "total":

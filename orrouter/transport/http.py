@@ -6,7 +6,6 @@ Law: sessions and headers. One try is `exchange`'s; no policy and no money here.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -22,6 +21,7 @@ from orrouter.core.call import Call
 from orrouter.core.clock import Clock, Cuts, LoopClock
 from orrouter.core.completion import Completion
 from orrouter.core.errors import EmptyReply, PolicyError, RouterError
+from orrouter.core.process import FORKS
 from orrouter.core.reply import EventStream, Reply
 from orrouter.transport.base import CLOSED_HEADERS, Upstream
 from orrouter.transport.exchange import Exchange
@@ -63,7 +63,7 @@ class HttpTransport:
         stream = None
         try:
             begun = await exchange.open(road.send, road.url(request.path, call.query), road.headers(call))
-            stream = EventStream(exchange, partial(_fold, call), begun)
+            stream = EventStream(exchange, partial(_fold, call), begun, exchange.loop)
             if not begun and not await stream.ahead(1):
                 raise EmptyReply("the upstream said nothing")
         except BaseException:
@@ -74,9 +74,9 @@ class HttpTransport:
     def _road(self, name: str) -> _Road:
         loop = asyncio.get_running_loop()
         if self._home is None:
-            self._home = loop, os.getpid()
-        elif self._home[0] is not loop or self._home[1] != os.getpid():
-            raise RouterError(_elsewhere(self._home[1] != os.getpid()))
+            self._home = loop, FORKS[0]
+        elif self._home[0] is not loop or self._home[1] != FORKS[0]:
+            raise RouterError(_elsewhere(self._home[1] != FORKS[0]))
         if self._closed:
             raise RouterError("this Router is closed: build a new one")
         road = self._roads.get(name)
@@ -91,7 +91,7 @@ class HttpTransport:
         """Close every session; in a forked child only forget them, the sockets are the parent's."""
         self._closed = True
         roads, self._roads = self._roads, {}
-        if self._home is None or self._home[1] == os.getpid():
+        if self._home is None or self._home[1] == FORKS[0]:
             for road in roads.values():
                 if self._home is not None and self._home[0] is asyncio.get_running_loop():
                     await _cut_off(road.session.connector)
