@@ -18,6 +18,8 @@ MOST_LINES: Final = 100_000
 """How many are: where every user is an account of his own, a line is a user in an hour. The oldest hours go first."""
 
 
+AT_ONCE: Final = 256
+"""Entries that are added up together, or before somebody reads."""
 _Payment = tuple[tuple[str, ...], str, str, str, str]
 """What makes two tries of one hour one line: accounts, upstream, model, provider, key."""
 
@@ -33,24 +35,33 @@ class Statement:
         self._hours: dict[int, dict[_Payment, list[int]]] = {}
         self._of: dict[str, list[tuple[int, list[int]]]] = {}
         """The same sums, by account."""
+        self._new: list[tuple[Entry, int, int]] = []
+        """What has yet to be added up: many at once cost half of what they cost one by one."""
 
     def __len__(self) -> int:
+        self._add_up()
         return self._count
 
     def add(self, entry: Entry, cost: int, tries: int = 1) -> None:
         """A settled entry; or a correction, with the difference as `cost` and no try."""
-        at, hold = int(entry.admitted), entry.hold
-        at -= at % HOUR_S
-        payment = entry.accounts, hold.upstream, entry.model, entry.provider, hold.key
-        try:
-            sums = self._hours[at][payment]
-        except KeyError:
-            sums = self._begin(at, payment)
-        sums[0] += tries
-        sums[1] += cost
+        self._new.append((entry, cost, tries))
+        if len(self._new) >= AT_ONCE:
+            self._add_up()
+
+    def _add_up(self) -> None:
+        new, self._new = self._new, []
+        for entry, cost, tries in new:
+            at, payment = hour_of(entry.admitted), _payment_of(entry)
+            lines = self._hours.get(at)
+            sums = None if lines is None else lines.get(payment)
+            if sums is None:
+                sums = self._begin(at, payment)
+            sums[0] += tries
+            sums[1] += cost
 
     def lines(self, open_: Iterable[Entry], since: float, until: float) -> list[Line]:
         """The lines of hours that begin in `[since, until)`, with what is still open in them, in order."""
+        self._add_up()
         lines = {
             (at, payment): [*sums, 0]
             for at, payments in self._hours.items()
@@ -73,6 +84,7 @@ class Statement:
 
         What was paid after now was so by a clock that has been reset.
         """
+        self._add_up()
         first = hour_of(key.start)
         return sum(sums[1] for at, sums in self._of.get(key.account, ()) if first <= at <= until)
 

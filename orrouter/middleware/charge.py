@@ -28,7 +28,7 @@ from orrouter.core.facts import (
 from orrouter.core.limit import Cap
 from orrouter.core.money import NANO
 from orrouter.core.outcome import outcome_of
-from orrouter.ledger.base import Hold
+from orrouter.ledger.base import Crossed, Hold
 from orrouter.middleware.base import World
 
 Known = Literal["billed", "computed", "free"]
@@ -106,17 +106,10 @@ class Charge:
         for cap in caps:
             cap.purse.take(hold.id, hold.amount)  # It fits: nothing was awaited since `fit` looked.
 
-    async def admit(self) -> None:
-        """Hold it in all accounts or in none. Raises BudgetExceeded or LedgerUnavailable: then nothing is held."""
-        ledger = self._world.ledger
-        try:
-            crossed = await ledger.reserve(self.hold)
-        except BaseException as error:
-            if not self._goes_on_without(error):
-                raise
-            return
-        self._in_ledger = True  # From here on whatever is raised is given back by `end`.
-        if ledger.outlives:  # A process that dies now leaves the id behind; else the end is soon enough.
+    def admitted(self, crossed: Sequence[Crossed]) -> None:
+        """The accounts hold it. From here on whatever is raised is given back by `end`."""
+        self._in_ledger = True
+        if self._world.ledger.outlives:  # A process that dies now leaves the id behind; else the end is soon enough.
             self._attempt.on_named = self._named
         for one in crossed:
             self._call.note(
@@ -136,7 +129,7 @@ class Charge:
         trail.tell(HoldTaken(model=hold.model, hold=hold.id, held_nano=hold.amount, accounts=names, estimate=estimate))
         trail.tell(AttemptStarted(number=self._attempt.number, upstream=hold.upstream, model=hold.model))
 
-    def _goes_on_without(self, error: BaseException) -> bool:
+    def goes_on_without(self, error: BaseException) -> bool:
         """Whether it goes on though no account holds it, as where all fail open; else nothing is held at all."""
         hold = self.hold
         closed = any(account.on_store_error == "fail_closed" for account in hold.accounts)

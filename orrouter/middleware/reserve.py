@@ -6,7 +6,7 @@ its own. What a request may cost is `catalog.ceiling`, what the purses can pay `
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -21,7 +21,7 @@ from orrouter.core.call import Attempt, Call
 from orrouter.core.errors import Unpriced
 from orrouter.core.events import End
 from orrouter.core.facts import TokensClamped
-from orrouter.core.limit import Account, Cap
+from orrouter.core.limit import Account, Cap, Limit
 from orrouter.core.pipeline import Handler
 from orrouter.core.reply import Reply
 from orrouter.ledger.base import Hold, new_hold_id
@@ -115,13 +115,7 @@ class Reserve:
         return self._held(call, forward)
 
     async def _held(self, call: Call, forward: Handler) -> Reply:
-        caps: list[Cap] = []
-        accounts: tuple[Account, ...] = ()
-        for limit in call.limits:
-            if isinstance(limit, Cap):
-                caps.append(limit)
-            else:
-                accounts += (limit,)
+        caps, accounts = _payers(call.limits)
         attempt, target, trail = call.attempt, call.target, call.trail
         assert attempt is not None, "reserve stands below attempt"
         body = own(call.body, trail.owned)
@@ -133,7 +127,13 @@ class Reserve:
         charge = Charge(self._world, call, hold, caps, self.options.headroom)
         try:
             if accounts:
-                await charge.admit()
+                try:
+                    crossed = await self._world.ledger.reserve(hold)
+                except BaseException as error:
+                    if not charge.goes_on_without(error):
+                        raise
+                else:
+                    charge.admitted(crossed)
             attempt.held, attempt.estimate = cost, worst.estimate
             if trail.listener is not None:
                 charge.tell(worst.estimate)
@@ -148,6 +148,17 @@ class Reserve:
             events.watch(Meter(tokens * worst.choices, SLACK, cost))
         events.on_end(charge.end)
         return reply
+
+
+def _payers(limits: Sequence[Limit]) -> tuple[list[Cap], tuple[Account, ...]]:
+    caps: list[Cap] = []
+    accounts: list[Account] = []
+    for limit in limits:
+        if isinstance(limit, Cap):
+            caps.append(limit)
+        else:
+            accounts.append(limit)
+    return caps, tuple(accounts)
 
 
 def _note_clamp(call: Call, attempt: Attempt, worst: Ceiling, tokens: int, room: int) -> None:
