@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -246,3 +247,26 @@ def test_it_is_the_same_without_an_event_loop():
         assert [250_000_000] == [line.cost for line in router.spend()]
         assert router.estimate(HELLO, model=GPT)[0].cost > 0
         assert 0 == router.reconcile()
+
+
+@pytest.mark.parametrize("ledger", ["memory://", "sqlite"])
+async def test_a_call_that_is_over_leaves_nothing_for_the_garbage_collector(ledger, tmp_path):
+    """All that it was made of is let go of at once: a search for what holds itself would be paid by other calls."""
+    address = f"sqlite:///{tmp_path}/spend.db" if ledger == "sqlite" else ledger
+    far = ScriptedTransport({GPT: [PAID]})
+    policy = policy_of({"cost_cap": {}}, {"budget": {"account": "org", "limits": {"day": "$100"}}}, ledger=address)
+    async with Router.from_policy(policy, transport=far) as router:
+
+        async def calls(count: int) -> None:
+            for _ in range(count):
+                await router.chat(HELLO, model=GPT)
+                far.tries.clear()  # It keeps what it was asked.
+
+        await calls(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await calls(50)
+            assert gc.collect() < 50
+        finally:
+            gc.enable()

@@ -82,7 +82,7 @@ class MemoryLedger:
         self._at().suspend(hold, reason)
 
     def adjust(self, hold: str, cost: int, *, provenance: Provenance) -> None:
-        """A settled hold cost something else. Only the last 512 to 1,024 are remembered."""
+        """A settled hold cost something else. Only the last 512 are remembered."""
         entry = self._over.get(hold)
         before = entry.cost if entry is not None else None
         if entry is not None and before is not None and self._at().adjust(hold, cost, provenance):

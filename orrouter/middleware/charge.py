@@ -156,6 +156,7 @@ class Charge:
         if self._done:
             return
         self._done = True
+        self._attempt.on_named = None  # Nobody asks any more; and the try must not hold what holds it.
         known, cost = verdict(self._attempt, end)
         if known == "computed" and end.usage and credible(end.usage, wrote=self._call.completes):
             cost = computed(end.usage, self._attempt, self._world, self._headroom)

@@ -29,6 +29,7 @@ from orrouter.middleware.affordable import fit
 from orrouter.middleware.base import Middleware, Money, Options, World
 from orrouter.middleware.charge import Charge, Meter
 from orrouter.middleware.own import own
+from orrouter.wire.words import is_object
 
 NONE: Final[Mapping[str, Any]] = {}
 SLACK: Final = 16
@@ -178,7 +179,7 @@ def bounded(bounded: dict[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
                 bounded[name] = tokens
     if worst.max_price is not None:
         asked = bounded.get("provider")
-        bounded["provider"] = {**(asked if isinstance(asked, Mapping) else NONE), "max_price": worst.max_price}
+        bounded["provider"] = {**(asked if is_object(asked) else NONE), "max_price": worst.max_price}
     return bounded
 
 
