@@ -62,6 +62,11 @@ class Owners:
         """Everybody who has a file."""
         return {self.me, *self._others}
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else has a file."""
+        return not self._others
+
     def gone(self) -> list[str]:
         """Those whose lock has ended: each stays locked by us until it is buried or spared."""
         return [name for name, descriptor in self._others.items() if try_lock(self._flock, descriptor)]

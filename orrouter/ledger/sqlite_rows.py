@@ -16,6 +16,8 @@ from orrouter.ledger.rules import Correction
 from orrouter.ledger.statement import hour_of
 
 Row = tuple[Any, ...]
+_Line = tuple[int, tuple[str, ...], str, str, str, str]
+"""A line of the statement: hour, accounts, upstream, key, model, provider."""
 Run = Callable[..., Any]
 """`Cursor.execute`."""
 Fetch = Callable[[BucketKey], Bucket]
@@ -35,13 +37,13 @@ SELECT_BUCKET: Final = "SELECT id, account, period, start, settled, held, suspen
 INSERT_BUCKET: Final = (
     "INSERT INTO bucket (account, period, start, settled, held, suspense, told, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-UPDATE_LINE: Final = (
-    "UPDATE statement SET tries = tries + ?, cost = cost + ?"
+SELECT_LINE: Final = (
+    "SELECT id FROM statement"
     " WHERE hour = ? AND accounts = ? AND upstream = ? AND key = ? AND model = ? AND provider = ?"
 )
 INSERT_LINE: Final = (
     "INSERT INTO statement (tries, cost, hour, accounts, upstream, key, model, provider) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (0, 0, ?, ?, ?, ?, ?, ?)"
 )
 KNOWN: Final = 10_000
 """Windows in hand before all are dropped: they are read again when they are needed."""
@@ -69,7 +71,9 @@ class Rows:
         self._columns: dict[tuple[Bucket, ...], str] = {}
         """How windows are written in the row of a hold."""
         self._written: set[str] = set()
-        self._paid: dict[tuple[int, tuple[str, ...], str, str, str, str], tuple[int, int]] = {}
+        self._paid: dict[_Line, tuple[int, int]] = {}
+        self._lines: dict[_Line, int] = {}
+        """The rows of lines of the statement."""
 
     def forget(self) -> None:
         """Somebody else has written: nothing is known any more."""
@@ -78,6 +82,11 @@ class Rows:
         self._columns.clear()
         self._written.clear()
         self._paid.clear()
+        self.forget_lines()
+
+    def forget_lines(self) -> None:
+        """Lines were dropped: their numbers may come to mean others."""
+        self._lines.clear()
 
     @property
     def full(self) -> bool:
@@ -226,13 +235,26 @@ class Rows:
 
     def write_lines(self) -> None:
         """Write what was paid since they were written before."""
-        for (at, accounts, *rest), (tries, cost) in self._paid.items():
-            values = (tries, cost, at, written(accounts), *rest)
-            if not self._run(UPDATE_LINE, values).rowcount:
-                number = self._run(INSERT_LINE, values).lastrowid
-                payers = [(account, at, number) for account in dict.fromkeys(accounts)]
-                self._many("INSERT INTO payer VALUES (?, ?, ?)", payers)
+        for line, (tries, cost) in self._paid.items():
+            number = self._lines.get(line)
+            if number is None:
+                number = self._lines[line] = self._line(line)
+            self._run("UPDATE statement SET tries = tries + ?, cost = cost + ? WHERE id = ?", (tries, cost, number))
         self._paid.clear()
+
+    def _line(self, line: _Line) -> int:
+        """The row of a line, made where there is none."""
+        at, accounts, *rest = line
+        if len(self._lines) >= KNOWN:
+            self._lines.clear()
+        values = (at, written(accounts), *rest)
+        row = self._run(SELECT_LINE, values).fetchone()
+        if row is not None:
+            return int(row[0])
+        number = int(self._run(INSERT_LINE, values).lastrowid)
+        payers = [(account, at, number) for account in dict.fromkeys(accounts)]
+        self._many("INSERT INTO payer VALUES (?, ?, ?)", payers)
+        return number
 
     def lines(self, since: float, until: float) -> list[Line]:
         """The lines of hours that begin in `[since, until)`."""

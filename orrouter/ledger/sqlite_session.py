@@ -138,10 +138,14 @@ class Session:
         if kind_of(error) in BROKEN:
             self._let_go()
 
+    def untidy(self) -> bool:
+        """Whether it is time to `tidy`; asked once in each turn."""
+        self._turns += 1
+        return not self._turns % TIDY_TURNS
+
     def tidy(self) -> None:
         """Move SQLite's log into the file when it has grown long. A reader may hold it: then later."""
-        self._turns += 1
-        if self._turns % TIDY_TURNS or self._db is None:
+        if self._db is None:
             return
         length = self._log.stat().st_size
         if length > self._log_limit:

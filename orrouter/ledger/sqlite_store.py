@@ -127,7 +127,8 @@ class Store(KeptBook):
         if self._leaving:
             self.suspend_held_by(self.me, "closed")
         self.save()
-        self._sweep.after(len(self.finished), self.book.calendar.now)
+        if self._sweep.after(len(self.finished), self.book.calendar.now):
+            self.rows.forget_lines()
         self.session.commit()
         self._follow()
 
@@ -156,6 +157,8 @@ class Store(KeptBook):
     def _inherit(self) -> int:
         """Nobody knows what became of the holds of owners that are gone; how many there were."""
         owners = self.session.owners
+        if owners.alone and not self._strangers:
+            return 0
         self._gone = owners.gone()
         if not self._gone and not self._strangers:
             return 0
@@ -240,10 +243,11 @@ class Store(KeptBook):
         """It is written: what follows can fail without harm."""
         self._announced = True
         self.committed()
-        gone, self._gone = self._gone, []
-        with suppress(Exception):  # Whoever comes next tidies up.
-            self.session.tidy()
-            self.session.owners.bury(gone)
+        if self.session.untidy() or self._gone:
+            gone, self._gone = self._gone, []
+            with suppress(Exception):  # Whoever comes next tidies up.
+                self.session.tidy()
+                self.session.owners.bury(gone)
         if self._leaving:
             self._leaving = False
             self.session.close(clean=True)

@@ -27,8 +27,8 @@ class Sweep:
         self._work = 0
         self._hour = 0.0
 
-    def after(self, written: int, now: float) -> None:
-        """Sweep as much as was written, and once an hour the rest. `now` is the ledger's time."""
+    def after(self, written: int, now: float) -> bool:
+        """Sweep as much as was written, and once an hour the rest: then True. `now` is the ledger's time."""
         self._work += written
         if self._work >= STEP // 2:
             self._work = 0
@@ -38,6 +38,8 @@ class Sweep:
             self.holds(now)
             self.windows(now)
             self.lines(now)
+            return True
+        return False
 
     def holds(self, now: float) -> None:
         """Drop finished holds among the next of the list; from its beginning again when the rest is new."""
