@@ -339,6 +339,9 @@ class Breaker:
             turn.circuit.ill.add(provider)
 
     def _record(self, turn: Turn, circuit: Circuit, permit: int, outcome: Outcome, now: float) -> None:
+        if outcome is GOOD and circuit.state == CLOSED:
+            circuit.well(permit, now)
+            return
         epoch = circuit.epoch
         circuit.record(permit, outcome, now, last=turn.call.last)
         if circuit.epoch != epoch:
