@@ -89,9 +89,13 @@ def ceiling(
     """
     if endpoint == CHAT and model is not None and not also:
         asks = little(body)
-        line = None if asks is None else _line_of(model, asks.read, slug, dialect, bounds)
-        if asks is not None and line is not None:
-            return line.ceiling(asks)
+        if asks is not None:
+            price = model.price.within(asks.read) if model.price.overrides else model.price
+            kept = _lines.get((id(price), slug, dialect))
+            if kept is None or kept.listed is not price or kept.model is not model or kept.bounds is not bounds:
+                kept = _line_of(model, price, slug, dialect, bounds)
+            if kept is not None:
+                return kept.ceiling(asks)
     if endpoint not in (CHAT, TEXT, EMBED):
         raise Unbounded("endpoint", f"nobody here knows what {endpoint} bills", UNKNOWN_PRICE)
     named = {slug or _name(model): model, **also}
@@ -197,19 +201,11 @@ class _Line:
 
 
 _REMEMBERED: Final = 4096
-_lines: dict[tuple[int, int, str, str], _Line] = {}
+_lines: dict[tuple[int, str, str], _Line] = {}
 
 
-def _line_of(model: Model, read: int, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
-    """The line of a model under that name, for a prompt of so many tokens; None where its name alone asks for more.
-
-    Kept by identity.
-    """
-    price = model.price.within(read) if model.price.overrides else model.price
-    key = (id(model), id(price), slug, dialect)
-    kept = _lines.get(key)
-    if kept is not None and kept.model is model and kept.listed is price and kept.bounds is bounds:
-        return kept
+def _line_of(model: Model, price: Price, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
+    """The line of a model at a price under that name, kept from now on; None where its name alone asks for more."""
     if of_slug(slug or model.id) != ((), ()):
         return None
     rates = rates_of(price, bounds.headroom, _NOTHING)
@@ -222,5 +218,5 @@ def _line_of(model: Model, read: int, slug: str, dialect: str, bounds: Bounds) -
     )  # fmt: skip
     if len(_lines) >= _REMEMBERED:
         _lines.clear()
-    _lines[key] = line
+    _lines[id(price), slug, dialect] = line
     return line

@@ -23,7 +23,7 @@ class Ids:
         """One more: word, bytes in hex, and eight digits of the counter."""
         if not self._prefix:
             self._prefix = self._word + os.urandom(self._size).hex()
-        return f"{self._prefix}{next(self._count):08x}"
+        return self._prefix + next(self._count).to_bytes(4, "big").hex()
 
     def _forget(self) -> None:
         self._prefix = ""

@@ -111,7 +111,10 @@ class _Pool(aiohttp.TCPConnector):
         What came would be taken for the answer. aiohttp looks only when a connection is given back.
         """
         while True:
-            connection = await super().connect(req, traces, timeout)
+            # One that rests is taken at once: most are, and aiohttp's own way there is a step longer.
+            connection = None if req.proxy else await self._get(req.connection_key, traces)
+            if connection is None:
+                connection = await super().connect(req, traces, timeout)
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
