@@ -247,37 +247,31 @@ class Call:
 
     def to(self, **changes: Any) -> Call:
         """This call with some fields changed; unknown names are a TypeError."""
-        # Field by field: dataclasses.replace costs ten times as much, and a call is copied by every other layer.
-        other: Any = _new(_Draft)
-        other.endpoint = self.endpoint
-        other.method = self.method
-        other.body = self.body
-        other.query = self.query
-        other.tags = self.tags
-        other.headers = self.headers
-        other.models = self.models
-        other.target = self.target
-        other.trail = self.trail
-        other.limits = self.limits
-        other.clocks = self.clocks
-        other.deadline = self.deadline
-        other.streamed = self.streamed
-        other.buffer = self.buffer
-        other.last = self.last
-        other.attempt = self.attempt
-        other.extras = self.extras
+        other = _draft(self)
         try:
             for name, value in changes.items():
                 setattr(other, name, value)
         except AttributeError:
             raise TypeError(f"a Call has no {', '.join(sorted(changes.keys() - {*Call.__slots__}))}") from None
-        other.__class__ = Call  # From now on nobody changes it.
+        other.__class__ = Call
+        changed: Call = other
+        return changed
+
+    def replaced(self, name: str, value: Any) -> Call:
+        """`to` for one field, in two thirds of the time: for layers that every call passes."""
+        other = _draft(self)
+        setattr(other, name, value)
+        other.__class__ = Call
         changed: Call = other
         return changed
 
     def charge(self, limit: Limit) -> Call:
         """This call with one more who pays."""
-        return self.to(limits=(*self.limits, limit))
+        other = _draft(self)
+        other.limits = (*self.limits, limit)
+        other.__class__ = Call
+        charged: Call = other
+        return charged
 
     def note(self, fact: Fact) -> None:
         """Keep a decision in the record of the call."""
@@ -298,9 +292,35 @@ class Call:
 
 
 class _Draft:
-    """A call that is being made out of another one: the same fields, which can still be set."""
+    """A call that is being made out of another one: the same fields, which can still be set.
+
+    It becomes a `Call`, which nobody changes any more, by its class.
+    """
 
     __slots__ = Call.__slots__
+
+
+def _draft(call: Call) -> Any:
+    # Field by field: dataclasses.replace costs ten times as much, and a call is copied by every other layer.
+    other: Any = _new(_Draft)
+    other.endpoint = call.endpoint
+    other.method = call.method
+    other.body = call.body
+    other.query = call.query
+    other.tags = call.tags
+    other.headers = call.headers
+    other.models = call.models
+    other.target = call.target
+    other.trail = call.trail
+    other.limits = call.limits
+    other.clocks = call.clocks
+    other.deadline = call.deadline
+    other.streamed = call.streamed
+    other.buffer = call.buffer
+    other.last = call.last
+    other.attempt = call.attempt
+    other.extras = call.extras
+    return other
 
 
 _new: Final = object.__new__

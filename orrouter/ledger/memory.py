@@ -49,10 +49,12 @@ class MemoryLedger:
 
     async def reserve(self, hold: Hold) -> tuple[Crossed, ...]:
         """Hold the amount in every account or in none. Raises BudgetExceeded."""
-        book = self._book
-        behind = book.calendar.at(self._wall())
-        if behind or self._set_back.told:
-            self._set_back.heed(behind)
+        book, wall = self._book, self._wall()
+        calendar = book.calendar
+        if wall >= calendar.now and not self._set_back.told:
+            calendar.now = wall
+        else:
+            self._set_back.heed(calendar.at(wall))
         admitted = book.admit(hold, "")
         if isinstance(admitted, Denied):
             raise refusal(admitted, hold, book.calendar.now)

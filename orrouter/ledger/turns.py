@@ -107,22 +107,17 @@ class Turns:
     async def ask(self, name: str, *args: Any) -> Any:
         """Ask the store something and wait for its turn. Raises what the operation raises, and LedgerUnavailable."""
         op = self._queued(name, args)
-        if not op.done:
-            await self._served(op)
+        future = op.future
+        if future is not None:
+            try:
+                await future
+            except BaseException:
+                if not future.cancel() and op.fresh:
+                    self.say("release", op.args[0].id)  # Held, but whoever asked is gone: nothing was sent.
+                raise
         if isinstance(op.outcome, BaseException):
             raise op.outcome
         return op.outcome
-
-    async def _served(self, op: Op) -> None:
-        """Wait until it is done."""
-        assert self._loop is not None
-        future = op.future = self._loop.create_future()
-        try:
-            await future
-        except BaseException:
-            if not future.cancel() and op.fresh:
-                self.say("release", op.args[0].id)  # Held, but whoever asked is gone: nothing was sent.
-            raise
 
     def _lingered(self) -> None:
         """Nothing was asked meanwhile, or it was written with that: then nothing is left to do."""
@@ -143,6 +138,8 @@ class Turns:
             self._turn()
         else:
             self._soon(0.0)
+        if not op.done:
+            op.future = loop.create_future()
         return op
 
     def _calm(self) -> None:

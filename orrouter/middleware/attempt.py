@@ -47,7 +47,7 @@ class AttemptLayer:
             target = call.target
             trail.tell(AttemptStarted(number=attempt.number, upstream=target.upstream, model=target.model))
         try:
-            reply = await forward(call.to(attempt=attempt))
+            reply = await forward(call.replaced("attempt", attempt))
         except BaseException as error:
             refused = isinstance(error, Refused) and attempt.phase == "not_sent"
             if refused:

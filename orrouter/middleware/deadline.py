@@ -102,12 +102,12 @@ class Deadline:
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Forward `call` with its clocks. Raises DeadlineExceeded when the total is over before the first word."""
         if self._clocks:
-            call = call.to(clocks=self._over(call))
+            call = call.replaced("clocks", self._over(call))
         if self._total is None:
             return forward(call)
         total = call.trail.began + self._total
         if call.deadline is None or call.deadline > total:
-            call = call.to(deadline=total)
+            call = call.replaced("deadline", total)
         return before_deadline(call, forward, self._cuts)
 
     def _over(self, call: Call) -> Clocks:

@@ -87,7 +87,7 @@ class Provider:
         asked = asked_of(call)
         if asked:
             wanted = meet(wanted, asked)
-        return forward(call.to(body={**call.body, "provider": wanted}) if wanted else call)
+        return forward(call.replaced("body", {**call.body, "provider": wanted}) if wanted else call)
 
     def _wanted(self, model: str) -> Mapping[str, Any]:
         """What the policy says for this model; looked up once."""

@@ -140,7 +140,7 @@ class Reserve:
                 charge.tell(worst.estimate)
             if room is not None:
                 _note_clamp(call, attempt, worst, tokens, room)
-            reply = await forward(call.to(body=bounded(body, worst, tokens)))
+            reply = await forward(call.replaced("body", bounded(body, worst, tokens)))
         except BaseException as error:
             charge.end(End(None, None, error))
             raise
