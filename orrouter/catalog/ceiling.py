@@ -91,8 +91,8 @@ def ceiling(
         asks = little(body)
         if asks is not None:
             price = model.price.within(asks.read) if model.price.overrides else model.price
-            kept = _lines.get((id(price), slug, dialect))
-            if kept is None or kept.listed is not price or kept.model is not model or kept.bounds is not bounds:
+            kept = _lines.get((id(model), id(price), slug, dialect))
+            if kept is None or kept.bounds is not bounds:
                 kept = _line_of(model, price, slug, dialect, bounds)
             if kept is not None:
                 return kept.ceiling(asks)
@@ -201,7 +201,8 @@ class _Line:
 
 
 _REMEMBERED: Final = 4096
-_lines: dict[tuple[int, str, str], _Line] = {}
+_lines: dict[tuple[int, int, str, str], _Line] = {}
+"""By the identity of model and price: each line holds its own, so no others bear their numbers meanwhile."""
 
 
 def _line_of(model: Model, price: Price, slug: str, dialect: str, bounds: Bounds) -> _Line | None:
@@ -218,5 +219,5 @@ def _line_of(model: Model, price: Price, slug: str, dialect: str, bounds: Bounds
     )  # fmt: skip
     if len(_lines) >= _REMEMBERED:
         _lines.clear()
-    _lines[id(price), slug, dialect] = line
+    _lines[id(model), id(price), slug, dialect] = line
     return line

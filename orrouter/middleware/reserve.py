@@ -179,7 +179,9 @@ def bounded(bounded: dict[str, Any], worst: Ceiling, tokens: int) -> dict[str, A
                 bounded[name] = tokens
     if worst.max_price is not None:
         asked = bounded.get("provider")
-        bounded["provider"] = {**(asked if is_object(asked) else NONE), "max_price": worst.max_price}
+        if type(asked) is not dict:
+            asked = asked if is_object(asked) else NONE
+        bounded["provider"] = {**asked, "max_price": worst.max_price}
     return bounded
 
 
