@@ -44,10 +44,14 @@ class Sweep:
     def holds(self, now: float) -> None:
         """Drop finished holds among the next of the list; from its beginning again when the rest is new."""
         (last,) = self._run("SELECT coalesce(max(seq), 0) FROM hold").fetchone()
-        rows = self._run(
-            "SELECT seq, admitted FROM hold WHERE seq > ? ORDER BY seq LIMIT ?", (self._from, STEP)
-        ).fetchall()
-        old = [seq for seq, admitted in rows if seq <= last - self._finished or admitted < now - DAY_S]
+        newest, earliest = last - self._finished, now - DAY_S
+        following = "SELECT seq, admitted FROM hold WHERE seq > ? ORDER BY seq LIMIT ?"
+        first = self._run(following, (self._from, 1)).fetchone()
+        if first is None or (first[0] > newest and first[1] >= earliest):
+            self._from = 0  # The rest is newer still.
+            return
+        rows = self._run(following, (self._from, STEP)).fetchall()
+        old = [seq for seq, admitted in rows if seq <= newest or admitted < earliest]
         if old:
             self._run(f"DELETE FROM hold WHERE seq > ? AND seq <= ? AND NOT {OPEN}", (self._from, old[-1]))  # noqa: S608  # ours
         self._from = old[-1] if len(old) == STEP else 0
