@@ -111,6 +111,11 @@ class Bucket:
         self._fill(now)
         self._level = min(self._rules.capacity, self._level + units)
 
+    @property
+    def full(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._level >= self._rules.capacity
+
     def show(self, now: float) -> Mapping[str, Any]:
         """The units that are left."""
         self._fill(now)

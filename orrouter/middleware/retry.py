@@ -192,7 +192,8 @@ class Retry:
     def __init__(self, options: RetryOptions, world: World) -> None:
         self.options, self.world = options, world
         self._peek = world.health.peek
-        self._drawn = False  # Whether any retry was paid for.
+        self._drawn: set[tuple[str, str, str]] = set()
+        """Targets whose budget paid for a retry and is not full again."""
         self._noted: dict[tuple[str, str], float] = {}  # When it was last written down that a key works.
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -309,19 +310,27 @@ class Retry:
         if now - self._noted.get(key, -NEVER) > NOTED_S:
             self._noted[key] = now
             self.world.health.of(WORKED, key, Worked).at = now
-        if round_ is not None:
-            self.bucket(target).give(round_.drawn, now)
-        elif self._drawn:  # A full budget takes nothing back.
-            self.bucket(target).give(1.0, now)
+        if self._drawn:  # A full budget takes nothing back.
+            place = target.upstream, target.key, target.model
+            units = 1.0 if round_ is None else round_.drawn
+            if place in self._drawn:
+                bucket = self.bucket(target)
+                bucket.give(units, now)
+                if bucket.full:
+                    self._drawn.discard(place)
 
     def key_worked(self, target: Target) -> bool:
         """Whether this key was accepted not long ago."""
         worked = self._peek(WORKED, (target.upstream, target.key))
         return worked is not None and self.world.clock.now() - worked.at <= AUTH_GRACE_S
 
+    def drew(self, target: Target, cost: float) -> bool:
+        """Take the cost of a retry from the budget of the target; False where it is spent."""
+        self._drawn.add((target.upstream, target.key, target.model))
+        return self.bucket(target).draw(cost, self.world.clock.now())
+
     def bucket(self, target: Target) -> Bucket:
         """The retry budget of the target."""
-        self._drawn = True
         subject = Subject(target.upstream, target.key, target.model)
         return self.world.health.of(BUCKET, subject, lambda: Bucket(Draw(), self.world.clock.now()))
 
@@ -349,7 +358,7 @@ class _Round:
         verdict = next_try(error, self._tried, setting, layer.options)
         if not isinstance(verdict, str):
             cost = cost_of(error, self._tried)
-            if layer.bucket(target).draw(cost, layer.world.clock.now()):
+            if layer.drew(target, cost):
                 return self._schedule(target, error, verdict, cost)
             verdict = "the target's retry budget is spent"
         call.note(RetryDeclined(model=target.model, error=error.code, reason=verdict))

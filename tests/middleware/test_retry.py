@@ -45,6 +45,7 @@ from orrouter.middleware.provider import ProviderOptions
 from orrouter.middleware.retry import (
     BUCKET,
     GATE,
+    Retry,
     RetryOptions,
     Setting,
     Tried,
@@ -878,3 +879,19 @@ def test_whatever_happens_the_tries_are_bounded_and_nothing_stays_open(road, act
 def test_it_says_what_it_does(options, said):
     """In words, with its numbers."""
     assert said in options.says() or said.replace("60s", "1m") in options.says()
+
+
+@virtual
+async def test_a_budget_that_is_full_again_is_left_alone(road):
+    """Successes fill it up after a retry; from then on none of them looks for it."""
+    run = road({"m": [ServerError("x"), ServerError("x"), *["ok"] * 41]}, USUAL)
+    await run.chat("m")
+    (layer,) = [layer for layer in run.pipeline.layers if isinstance(layer, Retry)]
+    bucket = layer.bucket(run.far.tries[0].call.target)
+    assert not bucket.full
+    for _ in range(39):
+        await run.chat("m")
+    assert bucket.full
+    bucket.draw(1.0, run.world.clock.now())
+    await run.chat("m")
+    assert not bucket.full
