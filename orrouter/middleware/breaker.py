@@ -304,7 +304,21 @@ class Breaker:
         outcome = outcome_for(end.error, slow=slow) if slow or end.error is not None else GOOD
         # The try was told of its end first, and knows the time of it.
         now = self._world.clock.now() if attempt.ended is None else attempt.ended
-        self._judge(turn, outcome, attempt.provider or provider_in(end.error), now)
+        if outcome is GOOD and turn.circuit.state == CLOSED and not (turn.judged or turn.parts):
+            self._went_well(turn, attempt.provider, now)
+        else:
+            self._judge(turn, outcome, attempt.provider or provider_in(end.error), now)
+
+    def _went_well(self, turn: Turn, provider: str | None, now: float) -> None:
+        """What nearly every call ends in, told to circuits that are closed and stay so."""
+        turn.judged = True
+        turn.circuit.well(turn.permit, now)
+        if provider and has_parts(turn.call):
+            part = self._circuit(turn.call.target, provider)
+            if part.state == CLOSED:
+                part.well(part.permit_since(turn.began), now)
+            else:
+                self._of_provider(turn, provider, GOOD, now)
 
     def _judge(self, turn: Turn, outcome: Outcome | None, provider: str | None, now: float) -> None:
         """Tell every circuit how it went; behind a success told early, only a failure is told as well."""
@@ -339,9 +353,6 @@ class Breaker:
             turn.circuit.ill.add(provider)
 
     def _record(self, turn: Turn, circuit: Circuit, permit: int, outcome: Outcome, now: float) -> None:
-        if outcome is GOOD and circuit.state == CLOSED:
-            circuit.well(permit, now)
-            return
         epoch = circuit.epoch
         circuit.record(permit, outcome, now, last=turn.call.last)
         if circuit.epoch != epoch:
