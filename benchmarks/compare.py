@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 Work = Callable[[], Awaitable[None]]
+UNJUDGED = float("inf")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -31,9 +32,12 @@ class Row:
     ratio: float
     gate: float
     goal: float
+    """Infinite both: a row that is shown and not judged."""
 
     @property
     def verdict(self) -> str:
+        if self.gate == UNJUDGED:
+            return ""
         return "goal" if self.ratio <= self.goal else "gate" if self.ratio <= self.gate else "MISSED"
 
 
@@ -73,9 +77,9 @@ def show(title: str, rows: list[Row]) -> None:
     print(f"\n{title} ({platform.python_implementation()} {platform.python_version()}, {platform.machine()})")
     print(f"{'work':<44}{'bare µs':>10}{'ours µs':>10}{'ratio':>8}{'gate':>7}{'goal':>7}  reached")
     for row in rows:
+        gate, goal = ("", "") if row.gate == UNJUDGED else (f"{row.gate:.2f}", f"{row.goal:.2f}")
         print(
-            f"{row.work:<44}{row.bare_us:>10.1f}{row.ours_us:>10.1f}{row.ratio:>8.3f}{row.gate:>7.2f}{row.goal:>7.2f}"
-            f"  {row.verdict}"
+            f"{row.work:<44}{row.bare_us:>10.1f}{row.ours_us:>10.1f}{row.ratio:>8.3f}{gate:>7}{goal:>7}  {row.verdict}"
         )
 
 
@@ -87,7 +91,10 @@ def keep(name: str, rows: list[Row], extra: dict[str, object] | None = None) -> 
         "measured": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "rows": [{**asdict(row), "reached": row.verdict} for row in rows],
+        "rows": [
+            {name: value for name, value in asdict(row).items() if value != UNJUDGED} | {"reached": row.verdict}
+            for row in rows
+        ],
         **(extra or {}),
     }
     file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 NEVER = float("inf")
-_running_loop = asyncio.get_running_loop
+_running_loop, _current_task = asyncio.get_running_loop, asyncio.current_task
 
 
 class Clock(Protocol):
@@ -98,7 +98,7 @@ class Cut:
             self._fired = self._task.cancel()
 
     def __enter__(self) -> None:
-        task = asyncio.current_task(self.loop)
+        task = _current_task(self.loop)
         assert task is not None, "a wait needs a task"
         self._task, self._before, self._fired = task, task.cancelling(), False
         if self._at < self._rings:  # It rang before anybody waited.

@@ -95,7 +95,8 @@ class SqliteLedger:
         self, hold: str, cost: int, *, provenance: Provenance = "billed", provider: str = "", model: str = ""
     ) -> None:
         """It cost so much."""
-        self._say("settle", hold, owed(cost), provenance, provider, model)
+        # An answer that came whole was named just before.
+        self._say("settle", hold, owed(cost), provenance, provider, model, self._turns.unsay("identify", hold) or "")
 
     def suspend(self, hold: str, reason: str) -> None:
         """Nobody knows whether it was billed."""

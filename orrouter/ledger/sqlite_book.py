@@ -150,9 +150,14 @@ class KeptBook:
         self.made = not known and hold.id in self.book.changes.entries
         return admitted
 
-    def settle(self, hold: str, cost: int, provenance: Provenance, provider: str, model: str) -> None:
+    def settle(  # noqa: PLR0917  # a word is a name and what it says, in order
+        self, hold: str, cost: int, provenance: Provenance, provider: str, model: str, generation_id: str = ""
+    ) -> None:
         """It cost so much."""
-        self._pay(self.book.settle(hold, cost, provenance=provenance, provider=provider, model=model), cost)
+        entry = self.book.settle(hold, cost, provenance=provenance, provider=provider, model=model)
+        if entry is not None and generation_id:
+            entry.generation_id = generation_id
+        self._pay(entry, cost)
 
     def release(self, hold: str) -> None:
         """Nothing can have been billed."""

@@ -192,6 +192,8 @@ class Store(KeptBook):
         op.fresh = not failed and op.name == "admit" and self.made
         op.outcome = self._refused(op.name, outcome) if failed else outcome
         if failed and not op.asked:
+            if op.name == "settle" and op.args[-1]:  # By that name its cost may be told once more.
+                self._apart("identify", (op.args[0], op.args[-1]))
             if op.name in ENDS:
                 self._apart("suspend", (op.args[0], "unwritable"))
             self._drop_word(op.name, op.args, outcome)

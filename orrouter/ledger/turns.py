@@ -104,6 +104,16 @@ class Turns:
         if self._timer is None and self._handle is None and self._loop is not None and not self._loop.is_closed():
             self._timer = self._loop.call_later(LINGER_S, self._lingered)
 
+    def unsay(self, name: str, about: str) -> Any:
+        """What was told just before, if it is this word about the same: then it need not be done by itself.
+
+        None where it is not, or where it is kept elsewhere already.
+        """
+        last = self._queue[-1] if self._queue and not self._noted else None
+        if last is None or last.name != name or last.asked or last.args[0] != about:
+            return None
+        return self._queue.pop().args[1]
+
     async def ask(self, name: str, *args: Any) -> Any:
         """Ask the store something and wait for its turn. Raises what the operation raises, and LedgerUnavailable."""
         op = self._queued(name, args)

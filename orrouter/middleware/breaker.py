@@ -211,13 +211,14 @@ class Breaker:
     def __init__(self, options: BreakerOptions, world: World) -> None:
         self.options, self._world = options, world
         self._rules, self._setting = options.rules(), options.model_dump_json()
+        self._mode, self._slow = options.mode, options.slow
         self._names: dict[tuple[str, str, str, str], Whose] = {}
         self._found: dict[tuple[str, str, str, str], Circuit] = {}
         self._forgotten = 0
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Answer `call`. Raises CircuitOpen."""
-        return forward(call) if self.options.mode == "disabled" else self._guarded(call, forward)
+        return forward(call) if self._mode == "disabled" else self._guarded(call, forward)
 
     async def _guarded(self, call: Call, forward: Handler) -> Reply:
         turn = self._admit(call)
@@ -233,7 +234,7 @@ class Breaker:
     # --- before ---------------------------------------------------------------------------------------
 
     def _admit(self, call: Call) -> Turn:
-        if self.options.mode == "forced_open":
+        if self._mode == "forced_open":
             raise CircuitOpen(f"the policy lets nothing through to {call.target} (breaker: mode forced_open)")
         now, circuit = self._world.clock.now(), self._circuit(call.target)
         permit = circuit.epoch
@@ -300,7 +301,7 @@ class Breaker:
         self._judge(turn, GOOD, attempt.provider, self._world.clock.now())
 
     def _end(self, turn: Turn, attempt: Attempt, end: End) -> None:
-        slow = turn.call.streamed and took_long(turn.call, attempt, self.options.slow)
+        slow = turn.call.streamed and took_long(turn.call, attempt, self._slow)
         outcome = outcome_for(end.error, slow=slow) if slow or end.error is not None else GOOD
         # The try was told of its end first, and knows the time of it.
         now = self._world.clock.now() if attempt.ended is None else attempt.ended

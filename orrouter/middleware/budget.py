@@ -135,4 +135,7 @@ class Budget:
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Forward `call` with its account. Raises MissingTag."""
-        return forward(call if call.method == "GET" else call.charge(self.account(call.tags)))
+        if call.method == "GET":
+            return forward(call)
+        known = self._accounts.get(tuple(map(call.tags.get, self._tags)))
+        return forward(call.charge(self.account(call.tags) if known is None else known))

@@ -51,7 +51,8 @@ class CostCap:
     """The layer."""
 
     def __init__(self, options: CostCapOptions) -> None:
-        self.options = options
+        self.options, self._amount = options, options.per_call
+        self._how = options.when_short, options.min_tokens, options.kind
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Forward `call` with its purse."""
@@ -60,7 +61,5 @@ class CostCap:
         purses = call.trail.purses
         cap = purses.get(self)
         if cap is None:
-            options = self.options
-            purse = Purse(options.per_call)
-            cap = purses[self] = made(Cap, (purse, options.when_short, options.min_tokens, options.kind))
+            cap = purses[self] = made(Cap, (Purse(self._amount), *self._how))
         return forward(call.charge(cap))

@@ -238,7 +238,7 @@ class Fallback:
         self.options, self._world = options, world
         self.links = links_of(options, world)
         self._keyed = all(link.target.key for link in self.links)
-        self._last = last_place(self.links, options.when)
+        self._last, self._hold = last_place(self.links, options.when), options.hold
         self._default = next(iter(world.upstreams.values()), Target())
 
     async def __call__(self, call: Call, forward: Handler) -> Reply:
@@ -247,7 +247,7 @@ class Fallback:
             return await forward(call)
         chain = self._able(call)
         last = self._last if chain is self.links else last_place(chain, self.options.when)
-        buffer = max(call.buffer, self.options.hold)
+        buffer = max(call.buffer, self._hold)
         first: RouterError | None = None
         refused: list[tuple[Refused, Link]] = []
         at: int | None = 0

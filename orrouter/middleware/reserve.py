@@ -104,7 +104,7 @@ class Reserve:
     """The layer."""
 
     def __init__(self, options: ReserveOptions, world: World) -> None:
-        self.options, self._world = options, world
+        self.options, self._world, self._headroom = options, world, options.headroom
 
     def __call__(self, call: Call, forward: Handler) -> Awaitable[Reply]:
         """Forward `call`; under a limit only once its worst case is held.
@@ -125,7 +125,7 @@ class Reserve:
         hold = Hold(
             new_hold_id(), cost, accounts, target.upstream, target.key, target.model, trail.request_id, call.streamed
         )
-        charge = Charge(self._world, call, hold, caps, self.options.headroom)
+        charge = Charge(self._world, call, hold, caps, self._headroom)
         try:
             if accounts:
                 try:
