@@ -175,9 +175,10 @@ async def money_rows_of(bench: Bench) -> list[Row]:
         for ledger, gate, goal in (("memory://", 1.35, 1.20), (f"sqlite:///{folder}/spend.db", 1.6, 1.35)):
             name = ledger.partition(":")[0]
             async with Router.from_policy(with_money(bench.url, ledger)) as router:
+                assert (await router.chat(SHORT)).held
 
                 async def chat(router: Router = router) -> None:
-                    assert (await router.chat(SHORT)).held
+                    assert (await router.chat(SHORT)).text
 
                 for label, work in (("50 at once", bench.side_by_side), ("one at a time", bench.one_at_a_time)):
                     bare, ours = work(lambda: bench.bare(SHORT), bench.calls), work(chat, bench.calls)

@@ -22,6 +22,8 @@ from orrouter.wire.spelling import Spelling, translate, translate_headers, trans
 from orrouter.wire.structured import response_format
 
 _NONE: Final[Mapping[str, str]] = {}
+_NO_MODELS: Final[tuple[str, ...]] = ()
+_NO_SPELLINGS: Final[tuple[Spelling, ...]] = ()
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """What RFC 9110 calls a token."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -60,8 +62,11 @@ def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
         raise InvalidRequest("a stream is read with router.stream(...), which needs no stream=True")
     if isinstance(body.get("messages"), str):
         raise InvalidRequest("messages must be a list: write [{'role': 'user', 'content': 'Hello'}]")
-    policy, models, said = _models(body, asked.policy)
-    parse = _structured(body)
+    policy, models, said, parse = asked.policy, _NO_MODELS, _NO_SPELLINGS, None
+    if "model" in body or "models" in body:
+        policy, models, said = _models(body, policy)
+    if "response_format" in body:
+        parse = _structured(body)
     translated, more = translate(body)
     if asked.headers is not None:
         _check_headers(asked.headers)
@@ -72,8 +77,6 @@ def read_wish(body: dict[str, Any], asked: Asked) -> Wish:
 
 def _models(body: dict[str, Any], policy: str | None) -> tuple[str | None, tuple[str, ...], tuple[Spelling, ...]]:
     """The policy and the models that the body names, each model once, in today's spelling."""
-    if "model" not in body and "models" not in body:
-        return policy, (), ()
     named = []
     model, models = body.pop("model", None), body.pop("models", None)
     if model is not None:

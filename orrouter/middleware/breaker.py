@@ -155,7 +155,7 @@ def took_long(call: Call, attempt: Attempt, slow: float | None) -> bool:
 
 def has_parts(call: Call) -> bool:
     """Whether single providers behind the target can be left out of this call."""
-    return call.completes and call.target.dialect == "openrouter"
+    return call.target.dialect == "openrouter" and call.completes
 
 
 def changed(circuit: Circuit, now: float) -> Fact:

@@ -9,7 +9,7 @@ from typing import Any
 
 from orrouter.core.call import Attempt
 from orrouter.core.errors import EmptyReply
-from orrouter.core.events import Chunk, Json, Whole
+from orrouter.core.events import Chunk, Json
 
 ANSWERS = ("length", "content_filter", "tool_calls")
 """Finish reasons that are an answer even when nothing was said."""
@@ -100,11 +100,6 @@ def _without_delta(choice: Json) -> tuple[Json, Any]:
     if type(message) is dict:
         return message, message.get("content")
     return choice, choice.get("text")
-
-
-def read_whole(raw: bytes, data: Json) -> Whole:
-    """An answer that is one JSON body."""
-    return Whole(raw, data)
 
 
 def is_plain_answer(data: Json) -> bool:

@@ -15,7 +15,7 @@ from orrouter.core.errors import ServerError, StreamBroken
 from orrouter.core.events import Json, Whole, first_choice, text_of
 from orrouter.wire.faults import Answer, fault_in, fault_of
 from orrouter.wire.request import is_plain
-from orrouter.wire.response import breaks_off, is_plain_answer, note_origin, nothing_said, read_whole, says_nothing
+from orrouter.wire.response import breaks_off, is_plain_answer, note_origin, nothing_said, says_nothing
 from orrouter.wire.words import read_json
 
 NEEDS: Final[Mapping[str, str]] = {"chat/completions": "choices", "completions": "choices"}
@@ -42,7 +42,7 @@ def whole_answer(raw: bytes, call: Call, headers: Mapping[str, str], *, wall: Ca
         if told is not None:
             raise told
         _hold_to_its_word(call, data)
-    return read_whole(raw, data)
+    return Whole(raw, data)
 
 
 def _hold_to_its_word(call: Call, data: Json) -> None:
