@@ -148,8 +148,9 @@ class Cuts:
 
     def give(self, cut: Cut) -> None:
         """Put a knife back that nobody waits under any more."""
-        if len(self._rest) < KEPT and cut.rests_in(self._loop):
-            self._rest.append(cut)
+        rest = self._rest
+        if len(rest) < KEPT and cut.rests_in(self._loop):
+            rest.append(cut)
         else:
             cut.stop()
 

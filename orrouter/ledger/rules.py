@@ -113,14 +113,15 @@ class Book(Accounts):
                 if charged > limit:
                     return self._deny(hold)
                 buckets.append(bucket)
-                if charged >= mark:
-                    noted = True
+                noted |= charged >= mark
         if len(payers) > 1:
             payers, buckets = _once(payers), _once(buckets)
         for bucket in buckets:
             bucket.held += amount
         entry = Entry(hold, tuple(payers), tuple(buckets), now, owner, "held", None, hold.model)
-        self.entries[id_] = self._note(entry)
+        self.entries[id_] = entry
+        if self._tracks:
+            self._note(entry)
         return self._crossed(hold.accounts) if noted else ()
 
     def _answered(self, hold: str, amount: int) -> Denied | tuple[()] | None:
@@ -190,7 +191,9 @@ class Book(Accounts):
             entry.provider = provider
         if model:
             entry.model = model
-        return self._note(entry)
+        if self._tracks:
+            self._note(entry)
+        return entry
 
     def release(self, hold: str) -> Entry | None:
         """Held becomes released; from suspense nothing is ever released."""
