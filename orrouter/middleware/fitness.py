@@ -46,7 +46,9 @@ def asks_little(body: Mapping[str, Any]) -> bool:
     """Whether any model can serve this: a few short texts, no tools, no schema. Most requests are so."""
     if "tools" in body or "response_format" in body:
         return False
-    messages = _items(body.get("messages"))
+    messages = body.get("messages")
+    if type(messages) is not list:
+        return messages is None
     if len(messages) > SHORT:
         return False
     left = SMALL

@@ -84,9 +84,8 @@ class Provider:
         wanted = self._wanted(target.model)
         if target.provider:
             wanted = refine(wanted, target.provider)
-        asked = asked_of(call)
-        if asked:
-            wanted = meet(wanted, asked)
+        if call.body.get("provider"):
+            wanted = meet(wanted, asked_of(call))
         return forward(call.replaced("body", {**call.body, "provider": wanted}) if wanted else call)
 
     def _wanted(self, model: str) -> Mapping[str, Any]:
