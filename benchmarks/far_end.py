@@ -126,9 +126,19 @@ class Peer(asyncio.Protocol):
 
 
 class Awake(selectors.DefaultSelector):
-    """Never sleeps: waking it is paid by whoever sends, and the slower of two sides would wake it more often."""
+    """Never sleeps: waking it is paid by whoever sends, and the slower of two sides would wake it more often.
+
+    It ends with the process that began it, however that ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks, self.parent = 0, os.getppid()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.looks += 1
+        if not self.looks % 100_000 and os.getppid() != self.parent:
+            raise SystemExit
         return super().select(0 if AWAKE else timeout)
 
 
