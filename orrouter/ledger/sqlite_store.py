@@ -187,13 +187,17 @@ class Store(KeptBook):
 
     def _do_apart(self, op: Op) -> None:
         """One operation by itself: where it cannot be written, that concerns nobody else."""
+        if (
+            op.name == "settle" and op.args[-1]
+        ):  # A name and a cost, told in one word: one may be good without the other.
+            hold, *cost, name = op.args
+            self._do_apart(Op("identify", (hold, name), False, op.since))
+            op.args = (hold, *cost, "")
         outcome = self._apart(op.name, op.args)
         failed = isinstance(outcome, Exception)
         op.fresh = not failed and op.name == "admit" and self.made
         op.outcome = self._refused(op.name, outcome) if failed else outcome
         if failed and not op.asked:
-            if op.name == "settle" and op.args[-1]:  # By that name its cost may be told once more.
-                self._apart("identify", (op.args[0], op.args[-1]))
             if op.name in ENDS:
                 self._apart("suspend", (op.args[0], "unwritable"))
             self._drop_word(op.name, op.args, outcome)

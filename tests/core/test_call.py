@@ -54,6 +54,15 @@ def test_words_are_frozen(one, name):
         setattr(one, name, None)
 
 
+def test_one_field_is_replaced_in_another_call():
+    """As `to` does it; the new one is as frozen as the first."""
+    call = call_of(body={"a": 1})
+    other = call.replaced("body", {"b": 2})
+    assert ({"a": 1}, {"b": 2}, call.trail) == (call.body, other.body, other.trail)
+    with pytest.raises(FrozenInstanceError):
+        other.body = {}
+
+
 def test_charge_adds_who_pays():
     """In the order of the layers; the call above is not charged."""
     call = call_of().charge("cap")

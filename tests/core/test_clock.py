@@ -406,3 +406,36 @@ async def test_the_clock_of_the_loop():
     await clock.sleep(0.001)
     assert began < clock.now() <= asyncio.get_running_loop().time()
     assert 1_700_000_000 < clock.wall()
+
+
+# --- the clock of the loop ------------------------------------------------------------------------------
+
+
+async def test_the_clock_tells_the_time_of_the_loop():
+    """From the first time on, in seconds that do not run backward."""
+    clock = LoopClock()
+    before, times, after = now(), [clock.now() for _ in range(5)], now()
+    assert sorted([before, *times, after]) == [before, *times, after]
+
+
+def test_the_clock_of_a_loop_with_a_time_of_its_own():
+    """It is asked each time."""
+
+    async def hour() -> list[float]:
+        clock = LoopClock()
+        first = clock.now()
+        await asyncio.sleep(3600)
+        return [first, clock.now()]
+
+    assert [0.0, 3600.0] == run_virtual(hour())
+
+
+async def test_a_clock_that_tells_another_time_keeps_its_word():
+    """What a subclass says stands, also when it asks the loop itself."""
+
+    class Ahead(LoopClock):
+        def now(self) -> float:
+            return super().now() + 1e6
+
+    clock = Ahead()
+    assert all(clock.now() > now() + 1e5 for _ in range(3))

@@ -466,3 +466,37 @@ async def test_reserve_says_why_the_store_failed(make, tmp_path):
     (tmp_path / "spend.db").mkdir()
     with pytest.raises(LedgerUnavailable, match=r"spend\.db: is no file; name a file that the ledger may make"):
         await make().reserve(hold(1))
+
+
+# --- ids that were used before --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_an_id_that_is_asked_twice_is_charged_once(make, settled):
+    """Also when nothing of the first time is in hand any more, beside others that are new, and where it would not fit."""
+    ledger, other = make(), make()
+    first = hold(600)
+    await ledger.reserve(first)
+    if settled:
+        ledger.settle(first.id, 500)
+    await other.reserve(hold(1))  # From here on the first ledger has to look everything up anew.
+    if settled:
+        await ledger.flush()
+        await other.reserve(hold(1))
+    spent = await sums(ledger)
+    new = hold(10)
+    assert [(), ()] == await asyncio.gather(ledger.reserve(first), ledger.reserve(new))
+    assert (spent[0], spent[1] + 10, spent[2]) == await sums(ledger)
+
+
+async def test_a_name_told_with_the_cost_is_written(make, tmp_path):
+    """An answer that comes whole is named and paid for in one turn."""
+    ledger = make()
+    one = hold(100)
+    await ledger.reserve(one)
+    ledger.identify(one.id, "gen-1")
+    ledger.settle(one.id, 7, provider="azure", model="a/b")
+    assert 1 == ledger.pending
+    await ledger.flush()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spend.db")) as file:
+        assert [("settled", 7, "gen-1")] == file.execute("SELECT state, cost, generation_id FROM hold").fetchall()

@@ -104,6 +104,19 @@ async def test_a_name_that_cannot_be_written_leaves_its_hold_held(ledger, told):
     assert (7, 0, 0) == await sums(ledger)
 
 
+@pytest.mark.parametrize(("name", "provider"), [(LONE, "azure"), ("gen-1", LONE)])
+async def test_of_a_name_and_a_cost_told_at_once_the_good_one_counts(ledger, told, name, provider):
+    """They are written together; where one of them cannot be, the other still is."""
+    one = hold(100)
+    await ledger.reserve(one)
+    ledger.identify(one.id, name)
+    ledger.settle(one.id, 7, provider=provider)
+    await ledger.flush()
+    assert 1 == len(told)
+    assert ((7, 0, 0) if name == LONE else (0, 0, 100)) == await sums(ledger)
+    assert ([] if name == LONE else ["gen-1"]) == [entry.generation_id for entry in await ledger.unsettled()]
+
+
 async def test_a_reason_that_cannot_be_written_is_another(ledger, told):
     """The hold is in suspense all the same."""
     one = hold(100)

@@ -58,6 +58,28 @@ async def test_what_many_ask_at_once_is_one_turn():
     assert ["admit"] * 20 == store.turns[-1]
 
 
+async def test_who_is_alone_is_answered_without_waiting():
+    """It costs no turn of the loop, unless it is the second in one."""
+    store = Script()
+    turns = Turns(store)
+    alone, second = turns.ask("admit", ONE), turns.ask("admit", ONE)
+    with pytest.raises(StopIteration):
+        alone.send(None)
+    assert not second.send(None).done()
+    assert [["admit"]] == store.turns
+    second.close()
+
+
+async def test_only_the_word_told_last_is_taken_back():
+    """And only where it is about the same, and nothing was written down elsewhere."""
+    turns = Turns(Script())
+    turns.say("identify", "hold_1", "gen-1")
+    assert None is turns.unsay("identify", "hold_2")
+    turns.say("identify", "hold_2", "gen-2")
+    assert [None, "gen-2"] == [turns.unsay("identify", "hold_1"), turns.unsay("identify", "hold_2")]
+    assert ("gen-1", 0) == (turns.unsay("identify", "hold_1"), len(turns))
+
+
 async def test_what_was_told_rides_along_in_order():
     """A word waits for the next who asks, and goes before him."""
     store = Script()
