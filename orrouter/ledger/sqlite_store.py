@@ -22,6 +22,8 @@ from orrouter.ledger.sqlite_sweep import Sweep
 from orrouter.ledger.turns import Busy, Op
 
 MEND: Final = "`orrouter ledger recover --clock` goes back to the clock"
+NAMED: Final = 5
+"""From here on the arguments of `settle` are not the cost but the name of the work."""
 ENDS: Final = frozenset({"settle", "suspend", "release"})
 """After one of these nobody says more about a hold."""
 
@@ -187,9 +189,7 @@ class Store(KeptBook):
 
     def _do_apart(self, op: Op) -> None:
         """One operation by itself: where it cannot be written, that concerns nobody else."""
-        if (
-            op.name == "settle" and op.args[-1]
-        ):  # A name and a cost, told in one word: one may be good without the other.
+        if op.name == "settle" and op.args[NAMED:] not in ((), ("",)):  # One of the two may be good without the other.
             hold, *cost, name = op.args
             self._do_apart(Op("identify", (hold, name), False, op.since))
             op.args = (hold, *cost, "")
