@@ -198,7 +198,10 @@ class Ledger(Protocol):
         ...
 
     def adjust(self, hold: str, cost: int, *, provenance: Provenance) -> None:
-        """A settled hold cost something else: the difference is written as a correction."""
+        """A settled hold cost something else: the difference is written as a correction.
+
+        One upward may exceed a limit: others were admitted beside the lower sum. The truth first.
+        """
         ...
 
     def post(self, hold: Hold, cost: int) -> None:

@@ -51,6 +51,8 @@ class Known:
     true: int
     state: str = "held"
     cost: int = 0
+    seen: int | None = None
+    """The least that it was ever charged with: others may have been admitted beside that."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -63,8 +65,9 @@ class Known:
 
     @property
     def excess(self) -> int:
-        """What no admission has seen: a cost above the hold, or one that was never held."""
-        return max(0, self.charged - (0 if self.state == "posted" else self.hold.amount))
+        """What no admission has seen: a cost above the hold, one never held, or one corrected upward since."""
+        held = 0 if self.state == "posted" else self.hold.amount
+        return max(0, self.charged - (held if self.seen is None else min(held, self.seen)))
 
 
 def number(period: str, zone: str, at: float) -> int:
@@ -275,6 +278,7 @@ class AnyHistory(RuleBasedStateMachine):
         known = self.some(pick, "settled", "posted", "held", "suspense", "released")
         if known is not None:
             if known.state in ("settled", "posted"):
+                known.seen = min(known.cost, cost, *([] if known.seen is None else [known.seen]))
                 known.cost = known.true = cost
             self.say(lambda: self.ledger.adjust(known.hold.id, cost, provenance="reconciled"))
 
